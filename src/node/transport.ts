@@ -1,0 +1,103 @@
+// What a replica needs of a network, and what nodes say to each other. libp2p implements it in `libp2p.ts`.
+
+import type { ErrorCode } from '../errors.ts'
+import type { MemberId, Message, Role } from '../raft/types.ts'
+import type { CommandBatch, Founding } from '../store/types.ts'
+
+/** Everything that travels between two nodes of a cluster. */
+export type PeerMessage =
+  | { readonly type: 'raft'; readonly message: Message }
+  /** Commands for the leader. The receiver proposes them or refuses them; it never passes them on. */
+  | { readonly type: 'forward'; readonly batch: CommandBatch }
+  /** These commands of the receiver's present boot entered no log here. */
+  | { readonly type: 'forwardRefused'; readonly numbers: readonly number[]; readonly code: ErrorCode }
+  /** What a node says of itself, about twice a second, to whoever is connected. */
+  | {
+      readonly type: 'status'
+      readonly version: string
+      readonly role: Role
+      readonly term: number
+      readonly commitIndex: number
+      readonly lastApplied: number
+      /** The sender's wall clock, in milliseconds since the epoch. */
+      readonly clock: number
+      readonly freeBytes: number
+      readonly alarms: readonly string[]
+    }
+  /** Asks the leader to hand over to `to` (a member's id, as people write it). */
+  | { readonly type: 'transferLeadership'; readonly to: string }
+
+/** What one node asks another outside of the log's life: founding. Answered once each. */
+export type Question =
+  /** What do you know? */
+  | { readonly type: 'whoAreYou' }
+  /** Make this founding durable, if you are empty; say so once it is. */
+  | { readonly type: 'found'; readonly founding: Founding }
+  /** Every member has the founding: take part. Answered once that is durable. */
+  | { readonly type: 'begin'; readonly clusterId: string }
+
+export type Answer =
+  /** `clusterId` undefined: empty. `begun`: has taken part in elections, or may. */
+  | {
+      readonly type: 'identity'
+      readonly id: string
+      readonly clusterId: string | undefined
+      readonly begun: boolean
+    }
+  | { readonly type: 'done' }
+  | { readonly type: 'refused'; readonly reason: string }
+
+/** Who a node says it is when a stream opens. The peer id itself is proved by the connection. */
+export type Hello = {
+  /** Undefined while the node is empty. */
+  readonly clusterId: string | undefined
+  /** The name people use: `n1`. */
+  readonly id: string
+  /** Raised at every start; 0 while the node is empty. */
+  readonly boot: number
+}
+
+/** A peer to keep a connection to: every address is tried in turn. Its peer id is admitted; no other is. */
+export type Peer = { readonly peer: MemberId; readonly id: string; readonly addresses: readonly string[] }
+
+export type TransportHandlers = {
+  /** A whole message arrived. `boot` is the sender's, from its hello. */
+  readonly message: (from: MemberId, message: PeerMessage, boot: number) => void
+  /** Part of a long message arrived: the sender is alive. */
+  readonly progress: (from: MemberId) => void
+  /** Messages to this peer can leave. */
+  readonly connected: (peer: MemberId) => void
+  /** The last connection to this peer ended. `byUs`: we closed it (stop, overflow, duplicate, removal). */
+  readonly disconnected: (peer: MemberId, why: { readonly byUs: boolean }) => void
+  readonly question: (from: MemberId, question: Question) => Promise<Answer>
+  /** A peer refused us, or we refused one: said once per cause and minute. */
+  readonly refused: (peer: MemberId | undefined, reason: string) => void
+}
+
+/** Counters, all since the start of the process. */
+export type TransportCounters = {
+  /** Connections refused because the peer id is no member's, or the handshake never came. */
+  readonly refusedConnections: number
+  /** Streams ended because of bytes that are no message, an unknown version or another cluster's id. */
+  readonly refusedStreams: number
+  /** Messages dropped because an outbox was full or nobody was connected. */
+  readonly droppedMessages: number
+}
+
+export interface Transport {
+  /** This node's peer id. */
+  readonly self: MemberId
+  /** Listens and dials. Rejects with an operator's sentence when the address cannot be listened on. */
+  start(handlers: TransportHandlers): Promise<void>
+  /** Tells later hellos, once the node is founded. Streams that stand are opened anew. */
+  introduce(hello: Hello): void
+  /** Replaces whom to admit and keep connected to. Connections to others are closed. */
+  setPeers(peers: readonly Peer[]): void
+  /** False when it was dropped at once: not connected, or the outbox is full. True promises nothing. */
+  send(to: MemberId, message: PeerMessage): boolean
+  /** Asks one question over a connection of its own or a standing one. Rejects when it cannot be asked or answered. */
+  ask(peer: MemberId, question: Question, options: { readonly signal: AbortSignal }): Promise<Answer>
+  isConnected(peer: MemberId): boolean
+  counters(): TransportCounters
+  close(): Promise<void>
+}
