@@ -39,7 +39,7 @@ export type MemberStatus = {
   readonly term: number | undefined
   readonly commitIndex: number | undefined
   readonly lastApplied: number | undefined
-  /** Entries it has still to apply, measured against the highest commit index known here. */
+  /** Entries it had still to apply when it was last heard, against the highest commit index known here at that moment. */
   readonly lag: number | undefined
   readonly healthy: boolean
   readonly alarms: readonly string[]

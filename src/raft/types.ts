@@ -89,6 +89,8 @@ export type MessageBody =
       readonly hintIndex: number
       readonly hintTerm: number
     }
+  /** Everything up to `commitIndex`, which the receiver has acknowledged in this term, is committed. Not answered. */
+  | { readonly type: 'commit'; readonly commitIndex: number }
   /** Sent every heartbeat interval and whenever a read waits. `round` only grows within a term. */
   | { readonly type: 'heartbeat'; readonly round: number; readonly commitIndex: number }
   /** The sender still follows the leader of `term`, and did so after `round` was sent. */

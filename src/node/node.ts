@@ -1,0 +1,577 @@
+// A node: its data directory, its network and its replica, put together; what REST and embedders see of them.
+
+import { randomBytes } from 'node:crypto'
+import type { Logger } from 'pino'
+import { TrivetError } from '../errors.ts'
+import type { RaftStatus } from '../raft/raft.ts'
+import type { Member, MemberId } from '../raft/types.ts'
+import type { Disk } from '../store/disk.ts'
+import type { StateLevel } from '../store/state-writer.ts'
+import type { Command, Founding, StateReader, StoreDefinition, Token } from '../store/types.ts'
+import { version } from '../version.ts'
+import { ClusterView } from './cluster-view.ts'
+import { answerFounding, type FoundingOptions, found } from './founding.ts'
+import { Replica, type Surroundings } from './replica.ts'
+import { type Opened, Storage } from './storage.ts'
+import type { ClusterStatus, Executed, NodeSurface, WaitOptions } from './surface.ts'
+import type { Answer, Peer, PeerMessage, Question, Transport } from './transport.ts'
+
+/** One node of the configuration file. */
+export type NodeAddress = {
+  readonly id: string
+  readonly peer: MemberId
+  readonly http: string
+  readonly p2p: string
+}
+
+/** What an operator decides. */
+export type NodeSettings = {
+  readonly id: string
+  /** The cluster's name. */
+  readonly cluster: string
+  /** All nodes of the file, in its order. */
+  readonly nodes: readonly NodeAddress[]
+  /** Seeds of the cluster, used once, when it is founded. */
+  readonly stores: readonly StoreDefinition[]
+  readonly tokens: readonly Token[]
+  readonly valueBytes: number
+  readonly heartbeatMs: number
+  readonly electionMs: number
+  /** Nodes of the file to found the cluster without. */
+  readonly foundWithout: readonly string[]
+}
+
+/** What a node stands on; a simulation brings its own. */
+export type NodeParts = {
+  /** The data directory; it exists. */
+  readonly data: string
+  readonly disk: Disk
+  readonly openLevel: (directory: string) => Promise<StateLevel>
+  readonly transport: Transport
+  readonly surroundings: Surroundings
+  /** Milliseconds since the epoch. */
+  readonly clock: () => number
+  /** Calls `run` about every `ms` milliseconds, after the messages that have arrived; returns how to stop it. */
+  readonly every: (ms: number, run: () => void) => () => void
+  readonly sleep: (ms: number) => Promise<void>
+  /** Bytes free where the data directory lies. */
+  readonly freeBytes: () => Promise<number>
+  readonly logger: Logger
+  /** The node cannot go on: the process is to end with this error's sentence. Called once. */
+  readonly onFatal: (error: Error) => void
+}
+
+const tickMs = 5
+const statusMs = 500
+/** How long a founding question may take. */
+const askMs = 2000
+
+export class Node implements NodeSurface {
+  readonly id: string
+  readonly version = version
+  readonly #settings: NodeSettings
+  readonly #parts: NodeParts
+  readonly #storage: Storage
+  readonly #view: ClusterView
+  #replica: Replica | undefined
+  #opened: Opened | undefined
+  #waitingFor: string | undefined = 'starting'
+  /** Has answered one linearizable read since the start, so everything committed before is applied. */
+  #caughtUp = false
+  #stopping: Promise<void> | undefined
+  #failed = false
+  readonly #stops: (() => void)[] = []
+  #statusWaiters: (() => void)[] = []
+  #freeBytes = Number.MAX_SAFE_INTEGER
+  #saidDifference = false
+
+  private constructor(settings: NodeSettings, parts: NodeParts, storage: Storage) {
+    this.id = settings.id
+    this.#settings = settings
+    this.#parts = parts
+    this.#storage = storage
+    this.#view = new ClusterView({
+      self: parts.transport.self,
+      now: parts.surroundings.now,
+      clock: parts.clock,
+    })
+  }
+
+  /**
+   * Starts a node and resolves once it listens to its peers; it may then still wait for others (`unreadiness`). Rejects
+   * with an operator's sentence when it cannot start; nothing is left behind then.
+   */
+  static async start(settings: NodeSettings, parts: NodeParts): Promise<Node> {
+    const own = settings.nodes.find((node) => node.id === settings.id)
+    if (own !== undefined && own.peer !== parts.transport.self) {
+      throw new Error(
+        `The key in ${parts.data} is that of peer ${parts.transport.self}, but the configuration says that ${settings.id} is ` +
+          `${own.peer}. Is this the data directory of another node?`,
+      )
+    }
+    let node: Node | undefined
+    const storage = await Storage.open({
+      disk: parts.disk,
+      directory: parts.data,
+      self: parts.transport.self,
+      openLevel: parts.openLevel,
+      now: parts.clock,
+      onFailure: (error) => {
+        if (node !== undefined) node.#fatal(error)
+      },
+    })
+    node = new Node(settings, parts, storage)
+    try {
+      await node.#listen()
+    } catch (error) {
+      await storage.close()
+      throw error
+    }
+    void node.#join()
+    return node
+  }
+
+  // ── what surfaces see ────────────────────────────────────────────────────────────────────────────────────────
+
+  get state(): StateReader {
+    return this.#ready().opened.machine
+  }
+
+  execute(command: Command, options: WaitOptions): Promise<Executed> {
+    try {
+      return this.#ready().replica.execute(command, options)
+    } catch (error) {
+      return Promise.reject(error)
+    }
+  }
+
+  barrier(options: WaitOptions): Promise<void> {
+    try {
+      return this.#ready().replica.barrier(options)
+    } catch (error) {
+      return Promise.reject(error)
+    }
+  }
+
+  waitForRevision(revision: number, options: WaitOptions): Promise<void> {
+    try {
+      return this.#ready().replica.waitForRevision(revision, options)
+    } catch (error) {
+      return Promise.reject(error)
+    }
+  }
+
+  cluster(): ClusterStatus {
+    const { replica, opened } = this.#ready()
+    const { leader, term } = replica.status
+    const members = this.#members()
+    return {
+      cluster: opened.wal.recovered.base.founding.name,
+      id: opened.machine.clusterId,
+      leader: members.find((member) => member.peer === leader)?.id,
+      term,
+      revision: opened.machine.revision,
+      members: this.#view.members({
+        members,
+        own: this.#ownStatus(replica, opened),
+        connected: (peer) => this.#parts.transport.isConnected(peer),
+      }),
+    }
+  }
+
+  async transferLeadership(to: string, options: WaitOptions): Promise<void> {
+    const { replica } = this.#ready()
+    const target = this.#members().find((member) => member.id === to)
+    if (target?.voter !== true) {
+      throw new TrivetError('invalid-request', `${to} is not a voting member of this cluster`, {
+        field: 'to',
+      })
+    }
+    const now = this.#parts.surroundings.now
+    while (replica.raft.leader !== target.peer) {
+      options.signal?.throwIfAborted()
+      if (now() >= options.deadline) {
+        if (replica.raft.leader === undefined) throw new TrivetError('no-leader', 'No leader is known')
+        throw new TrivetError('deadline-exceeded', `${to} did not become the leader before the deadline`)
+      }
+      this.#askForTransfer(replica, target)
+      await this.#statusChange(Math.min(100, Math.max(1, options.deadline - now())))
+    }
+  }
+
+  unreadiness(): readonly string[] {
+    const reasons: string[] = []
+    if (this.#stopping !== undefined) reasons.push('stopping')
+    if (this.#waitingFor !== undefined) reasons.push(this.#waitingFor)
+    else if (this.#replica?.raft.leader === undefined) reasons.push('no leader is known')
+    else if (!this.#caughtUp) reasons.push('not everything committed at the start is applied yet')
+    if (this.#replica?.raft.diskStalled === true) reasons.push('the disk has not answered for a second')
+    return reasons
+  }
+
+  illness(): readonly string[] {
+    if (this.#failed) return ['the node has failed and is ending']
+    return this.#replica?.raft.diskStalled === true ? ['the disk has not answered for a second'] : []
+  }
+
+  /** The replica's own figures, for logs and metrics; undefined while the node waits to take part. */
+  get status(): RaftStatus | undefined {
+    return this.#replica?.status
+  }
+
+  /**
+   * Hands leadership over, if this node has it, so that no election timeout is felt; then stops. What waits here is
+   * answered. Calling it twice is fine.
+   */
+  stop(): Promise<void> {
+    this.#stopping ??= this.#stop()
+    return this.#stopping
+  }
+
+  // ── coming up ────────────────────────────────────────────────────────────────────────────────────────────────
+
+  async #listen(): Promise<void> {
+    const { transport } = this.#parts
+    this.#introduce()
+    await transport.start({
+      message: (from, message) => this.#onMessage(from, message),
+      progress: (from) => this.#replica?.heard(from),
+      connected: (peer) => this.#onConnected(peer),
+      disconnected: (peer, why) => {
+        this.#parts.logger.info({ peer: this.#name(peer), byUs: why.byUs }, 'peer disconnected')
+        this.#replica?.disconnected(peer, why)
+      },
+      question: (_, question) => this.#onQuestion(question),
+      refused: (peer, reason) => {
+        this.#parts.logger.warn({ peer: peer === undefined ? undefined : this.#name(peer) }, reason)
+      },
+    })
+    transport.setPeers(this.#peers())
+  }
+
+  /** Founds the cluster or waits for it, then takes part. Runs beside everything else. */
+  async #join(): Promise<void> {
+    try {
+      await this.#watchSpace()
+      this.#stops.push(this.#parts.every(10_000, () => void this.#watchSpace()))
+      await found(this.#founding(), () => this.#stopping !== undefined || this.#failed)
+      const { opened } = this.#storage
+      if (opened === undefined || this.#stopping !== undefined || this.#failed) return
+      await this.#takePart(opened)
+      await this.#catchUp()
+    } catch (error) {
+      this.#fatal(error instanceof Error ? error : new Error(String(error)))
+    }
+  }
+
+  #founding(): FoundingOptions {
+    const { nodes, foundWithout } = this.#settings
+    const { logger, transport, sleep } = this.#parts
+    return {
+      id: this.id,
+      nodes,
+      without: foundWithout,
+      identity: () => this.#storage.identity,
+      compose: (ids) => this.#compose(ids),
+      found: async (founding) => {
+        await this.#durably(this.#storage.found(founding))
+        logger.info({ cluster: founding.clusterId }, 'the founding of the cluster is durable here')
+        this.#introduce()
+        transport.setPeers(this.#peers())
+      },
+      begin: () => this.#durably(this.#storage.begin()),
+      ask: (peer, question) => transport.ask(peer, question, { signal: AbortSignal.timeout(askMs) }),
+      waiting: (sentence) => {
+        if (sentence !== this.#waitingFor) logger.warn(sentence)
+        this.#waitingFor = sentence
+      },
+      sleep,
+    }
+  }
+
+  /** A disk that cannot hold the founding cannot hold anything. */
+  async #durably(write: Promise<void>): Promise<void> {
+    try {
+      await write
+    } catch (error) {
+      this.#fatal(error instanceof Error ? error : new Error(String(error)))
+      throw error
+    }
+  }
+
+  #compose(ids: readonly string[]): Founding {
+    const { nodes, cluster, stores, tokens, valueBytes } = this.#settings
+    return {
+      clusterId: randomBytes(16).toString('hex'),
+      name: cluster,
+      configuration: {
+        members: nodes
+          .filter((node) => ids.includes(node.id))
+          .map(({ id, peer, http, p2p }) => ({ id, peer, http, p2p, voter: true })),
+      },
+      stores,
+      tokens,
+      valueBytes,
+      foundedAt: this.#parts.clock(),
+      commandVersion: 1,
+    }
+  }
+
+  async #takePart(opened: Opened): Promise<void> {
+    const parts = this.#parts
+    const { logger, transport } = parts
+    const { repaired, boot } = opened.wal.recovered
+    if (repaired.cutBytes > 0 || repaired.rewrittenEntries > 0) {
+      logger.info(repaired, 'the last stop left unfinished appends; what was readable is durable now')
+    }
+    const replica = await Replica.open({
+      self: transport.self,
+      wal: opened.wal,
+      machine: opened.machine,
+      hardState: opened.hardState,
+      surroundings: parts.surroundings,
+      tickMs,
+      heartbeatMs: this.#settings.heartbeatMs,
+      electionMs: this.#settings.electionMs,
+      send: (to, message) => transport.send(to, message),
+      clusterTime: () => this.#view.time(this.#members()),
+      onStatus: (status) => this.#onStatus(status),
+      onConfiguration: () => {
+        this.#view.retain(this.#members())
+        transport.setPeers(this.#peers())
+      },
+      onFatal: (error) => this.#fatal(error),
+    })
+    if (this.#stopping !== undefined) return
+    this.#opened = opened
+    this.#replica = replica
+    this.#waitingFor = undefined
+    transport.setPeers(this.#peers())
+    this.#stops.push(parts.every(tickMs, () => replica.tick()))
+    this.#stops.push(parts.every(statusMs, () => this.#tellStatus()))
+    logger.info({ boot, term: opened.hardState.term, lastApplied: opened.machine.lastApplied }, 'taking part')
+    this.#compareWithFile(opened)
+  }
+
+  async #catchUp(): Promise<void> {
+    while (!this.#caughtUp && this.#stopping === undefined && this.#replica !== undefined && !this.#failed) {
+      try {
+        await this.#replica.barrier({ deadline: this.#parts.surroundings.now() + 2000 })
+        this.#caughtUp = true
+        this.#parts.logger.info('ready')
+      } catch (error) {
+        // No leader yet, or none that answers: `unreadiness` says so meanwhile.
+        if (!(error instanceof TrivetError)) throw error
+      }
+    }
+  }
+
+  /** The file seeds the cluster once; afterwards the replicated state is the truth, and one warning says so. */
+  #compareWithFile({ machine }: Opened): void {
+    if (this.#saidDifference) return
+    const differs: string[] = []
+    const members = this.#members()
+    const known = new Map(members.map((member) => [member.id, member]))
+    const { nodes, stores, tokens } = this.#settings
+    const sameNodes =
+      nodes.length === members.length && nodes.every((node) => known.get(node.id)?.peer === node.peer)
+    if (!sameNodes) differs.push('nodes')
+    const names = new Set(machine.stores().map((store) => store.name))
+    if (stores.length !== names.size || stores.some((store) => !names.has(store.name))) differs.push('stores')
+    if (tokens.some((token) => machine.token(token.hash) === undefined)) differs.push('tokens')
+    if (differs.length === 0) return
+    this.#saidDifference = true
+    this.#parts.logger.warn(
+      `${differs.join(', ')} in the configuration file differ from the cluster's own state, which holds: the file seeds a cluster ` +
+        'once, when it is founded',
+    )
+  }
+
+  // ── talking ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+  #introduce(): void {
+    const { identity, opened } = this.#storage
+    this.#parts.transport.introduce({
+      clusterId: identity.type === 'empty' ? undefined : identity.founding.clusterId,
+      id: this.id,
+      boot: opened?.wal.recovered.boot ?? 0,
+    })
+  }
+
+  #onMessage(from: MemberId, message: PeerMessage): void {
+    const replica = this.#replica
+    if (replica === undefined) return
+    switch (message.type) {
+      case 'raft':
+        replica.step(message.message)
+        return
+      case 'forward':
+        if (message.batch.peer === from) replica.forwarded(from, message.batch)
+        else
+          this.#parts.logger.warn(
+            { peer: this.#name(from) },
+            'dropped commands sent in the name of another node',
+          )
+        return
+      case 'forwardRefused':
+        replica.forwardRefused(message.numbers, message.code)
+        return
+      case 'status':
+        this.#view.heard(from, message, replica.status.commitIndex)
+        return
+      case 'transferLeadership': {
+        const target = this.#members().find((member) => member.id === message.to)
+        if (target !== undefined) replica.transferLeadership(target.peer)
+        return
+      }
+      default:
+        message satisfies never
+    }
+  }
+
+  #onConnected(peer: MemberId): void {
+    this.#parts.logger.info({ peer: this.#name(peer) }, 'peer connected')
+    const replica = this.#replica
+    if (replica === undefined || this.#opened === undefined) return
+    replica.connected(peer)
+    this.#parts.transport.send(peer, this.#ownStatus(replica, this.#opened))
+  }
+
+  #onQuestion(question: Question): Promise<Answer> {
+    return answerFounding(this.#founding(), question)
+  }
+
+  #onStatus(status: RaftStatus): void {
+    const { role, term, leader } = status
+    this.#parts.logger.info(
+      { role, term, leader: leader === undefined ? undefined : this.#name(leader) },
+      'role',
+    )
+    const waiters = this.#statusWaiters
+    this.#statusWaiters = []
+    for (const wake of waiters) wake()
+    this.#tellStatus()
+  }
+
+  #askForTransfer(replica: Replica, target: Member): void {
+    const { leader } = replica.raft
+    if (leader === this.#parts.transport.self) replica.transferLeadership(target.peer)
+    else if (leader !== undefined)
+      this.#parts.transport.send(leader, { type: 'transferLeadership', to: target.id })
+  }
+
+  /** Resolves with the next change of role, term or leader, or after `ms`. */
+  #statusChange(ms: number): Promise<void> {
+    return Promise.race([
+      new Promise<void>((resolve) => this.#statusWaiters.push(resolve)),
+      this.#parts.sleep(ms),
+    ])
+  }
+
+  #tellStatus(): void {
+    if (this.#replica === undefined || this.#opened === undefined) return
+    const status = this.#ownStatus(this.#replica, this.#opened)
+    for (const { peer } of this.#members()) {
+      if (peer !== this.#parts.transport.self) this.#parts.transport.send(peer, status)
+    }
+  }
+
+  #ownStatus(replica: Replica, opened: Opened): Extract<PeerMessage, { type: 'status' }> {
+    const { role, term, commitIndex } = replica.status
+    return {
+      type: 'status',
+      version,
+      role,
+      term,
+      commitIndex,
+      lastApplied: opened.machine.lastApplied,
+      clock: this.#parts.clock(),
+      freeBytes: this.#freeBytes,
+      alarms: this.illness(),
+    }
+  }
+
+  async #watchSpace(): Promise<void> {
+    try {
+      this.#freeBytes = await this.#parts.freeBytes()
+    } catch (error) {
+      this.#parts.logger.warn({ err: error }, 'the free space of the data directory cannot be told')
+    }
+  }
+
+  // ── who belongs ──────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** The members by the configuration that holds here. */
+  #members(): readonly Member[] {
+    if (this.#replica !== undefined) return this.#replica.raft.log.configuration.configuration.members
+    const { identity } = this.#storage
+    return identity.type === 'founded' ? identity.founding.configuration.members : []
+  }
+
+  /** Whom to admit: everybody in a configuration of the own log; before the founding, the nodes of the file (rule 15). */
+  #peers(): Peer[] {
+    const fromFile = new Map(this.#settings.nodes.map((node) => [node.peer, node]))
+    const members =
+      this.#replica === undefined
+        ? this.#members()
+        : this.#replica.raft.log.configurations.flatMap((at) => at.configuration.members)
+    const admitted = this.#storage.identity.type === 'empty' ? this.#settings.nodes : members
+    const peers = new Map<MemberId, Peer>()
+    for (const { peer, id, p2p } of admitted) {
+      if (peer === this.#parts.transport.self) continue
+      const addresses = new Set([...(peers.get(peer)?.addresses ?? []), p2p])
+      const listed = fromFile.get(peer)
+      if (listed !== undefined) addresses.add(listed.p2p)
+      peers.set(peer, { peer, id, addresses: [...addresses] })
+    }
+    return [...peers.values()]
+  }
+
+  #name(peer: MemberId): string {
+    const known = [...this.#members(), ...this.#settings.nodes].find((node) => node.peer === peer)
+    return known?.id ?? peer
+  }
+
+  #ready(): { readonly replica: Replica; readonly opened: Opened } {
+    if (this.#replica === undefined || this.#opened === undefined) {
+      throw new TrivetError(
+        'not-ready',
+        `${this.id} does not take part yet: ${this.#waitingFor ?? 'it is stopping'}`,
+      )
+    }
+    return { replica: this.#replica, opened: this.#opened }
+  }
+
+  // ── going down ───────────────────────────────────────────────────────────────────────────────────────────────
+
+  async #stop(): Promise<void> {
+    const replica = this.#replica
+    if (replica !== undefined && !this.#failed) await this.#handOver(replica)
+    for (const stop of this.#stops) stop()
+    replica?.stop()
+    await this.#parts.transport.close()
+    await this.#storage.close()
+  }
+
+  /** A rolling restart costs no election timeout when the leader names its heir before it goes (thesis 3.10). */
+  async #handOver(replica: Replica): Promise<void> {
+    const { now } = this.#parts.surroundings
+    const deadline = now() + this.#settings.electionMs * 2
+    while (replica.raft.role === 'leader' && now() < deadline) {
+      const heir = replica.heir()
+      if (heir === undefined) return
+      replica.transferLeadership(heir)
+      // The heir may stop too: then another is named, or nobody.
+      await this.#statusChange(50)
+    }
+    // The heir's first message shows that it leads; until then this node's own votes and acknowledgements count.
+    while (replica.raft.leader === undefined && now() < deadline) await this.#statusChange(20)
+  }
+
+  #fatal(error: Error): void {
+    if (this.#failed) return
+    this.#failed = true
+    this.#replica?.stop()
+    this.#parts.onFatal(error)
+  }
+}

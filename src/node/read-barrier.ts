@@ -1,0 +1,161 @@
+// Linearizable reads on any node: one ReadIndex for all reads that wait, then until that index is applied here.
+
+import { TrivetError } from '../errors.ts'
+import type { WaitOptions } from './surface.ts'
+import { EarliestDeadline, Waiter } from './waiters.ts'
+
+export type ReadBarrierOptions = {
+  readonly maxWaiting: number
+  /** A ReadIndex without an answer for this long is asked again, in milliseconds. */
+  readonly askAgainAfter: number
+  /** The clock of `performance.now()`. */
+  readonly now: () => number
+}
+
+type Round = { readonly id: number; readonly waiters: readonly Waiter<void>[]; readonly askedAt: number }
+
+type Confirmed = { readonly index: number; readonly waiters: readonly Waiter<void>[] }
+
+/**
+ * A read may use only a ReadIndex that was asked after the read came (`safety.md`, rule 19). So reads gather while one is under way,
+ * and the next one serves all that gathered. Ids are never used twice within a boot.
+ */
+export class ReadBarrier {
+  readonly #options: ReadBarrierOptions
+  #gathering: Waiter<void>[] = []
+  #round: Round | undefined
+  /** Waiting to be applied up to an index. */
+  #confirmed: Confirmed[] = []
+  #waiting = 0
+  #lastId = 0
+  /** The last answer was "ask again": not before something changed. */
+  #refused = false
+  readonly #deadlines = new EarliestDeadline()
+
+  constructor(options: ReadBarrierOptions) {
+    this.#options = options
+  }
+
+  get waiting(): number {
+    return this.#waiting
+  }
+
+  /** Whether `ask` would have something to ask. */
+  get due(): boolean {
+    return this.#round === undefined && this.#gathering.length > 0 && !this.#refused
+  }
+
+  add(options: WaitOptions): Promise<void> {
+    const { maxWaiting } = this.#options
+    if (this.#waiting >= maxWaiting) {
+      return Promise.reject(
+        new TrivetError('overloaded', `${maxWaiting} reads are waiting already`, {
+          field: 'waiting reads',
+          limit: maxWaiting,
+          actual: this.#waiting + 1,
+        }),
+      )
+    }
+    const waiter = new Waiter<void>(options, () => this.#waiting--)
+    if (waiter.settled) return waiter.promise
+    this.#waiting++
+    this.#deadlines.note(waiter.deadline)
+    this.#gathering.push(waiter)
+    return waiter.promise
+  }
+
+  /** Begins a round for everything that gathered and returns its id. */
+  ask(): number {
+    this.#lastId++
+    this.#round = { id: this.#lastId, waiters: this.#gathering, askedAt: this.#options.now() }
+    this.#gathering = []
+    return this.#lastId
+  }
+
+  /** An answer: the index to wait for, or undefined to ask again. Late ones, to rounds given up, are ignored. */
+  answered(id: number, index: number | undefined, appliedIndex: number): void {
+    const round = this.#round
+    if (round === undefined || round.id !== id) return
+    if (index === undefined) {
+      this.#refused = true
+      this.#giveUpRound()
+      return
+    }
+    this.#round = undefined
+    this.#confirmed.push({ index, waiters: round.waiters })
+    this.applied(appliedIndex)
+  }
+
+  /** The state machine has come up to here. */
+  applied(index: number): void {
+    if (this.#confirmed.length === 0) return
+    const later: Confirmed[] = []
+    for (const confirmed of this.#confirmed) {
+      if (confirmed.index > index) {
+        later.push(confirmed)
+        continue
+      }
+      for (const waiter of confirmed.waiters) {
+        if (waiter.settled) continue
+        this.#waiting--
+        waiter.resolve()
+      }
+    }
+    this.#confirmed = later
+  }
+
+  /** Another leads, or the way to it is another: what was asked may be lost. */
+  askAgain(): void {
+    this.#refused = false
+    this.#giveUpRound()
+  }
+
+  /** `leaderKnown` tells which error those get whose deadline has passed. */
+  tick(leaderKnown: boolean): void {
+    const now = this.#options.now()
+    this.#refused = false
+    if (this.#round !== undefined && now - this.#round.askedAt >= this.#options.askAgainAfter)
+      this.#giveUpRound()
+    if (this.#deadlines.due(now)) this.#expire(now, leaderKnown)
+  }
+
+  /** The node stops. */
+  close(): void {
+    for (const waiter of this.#all()) {
+      waiter.reject(new TrivetError('shutting-down', 'This node is stopping'))
+    }
+    this.#gathering = []
+    this.#confirmed = []
+    this.#round = undefined
+    this.#waiting = 0
+  }
+
+  #giveUpRound(): void {
+    if (this.#round === undefined) return
+    this.#gathering = [...this.#round.waiters.filter((waiter) => !waiter.settled), ...this.#gathering]
+    this.#round = undefined
+  }
+
+  #expire(now: number, leaderKnown: boolean): void {
+    for (const waiter of this.#all()) {
+      if (waiter.settled) continue
+      if (waiter.deadline > now) {
+        this.#deadlines.note(waiter.deadline)
+        continue
+      }
+      this.#waiting--
+      waiter.reject(
+        leaderKnown
+          ? new TrivetError('deadline-exceeded', 'The read could not be confirmed before its deadline')
+          : new TrivetError('no-leader', 'No leader was known before the deadline; nothing was read'),
+      )
+    }
+    this.#gathering = this.#gathering.filter((waiter) => !waiter.settled)
+  }
+
+  *#all(): Iterable<Waiter<void>> {
+    yield* this.#gathering
+    if (this.#round !== undefined) yield* this.#round.waiters
+    for (const confirmed of this.#confirmed) yield* confirmed.waiters
+  }
+}

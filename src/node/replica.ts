@@ -1,0 +1,514 @@
+// Drives one consensus core: one save and one apply at a time beside it, while messages and ticks never wait for a disk.
+
+import { TrivetError } from '../errors.ts'
+import { assert } from '../raft/assert.ts'
+import { Raft, type RaftStatus } from '../raft/raft.ts'
+import type { Duty, Entry, HardState, MemberId, Message } from '../raft/types.ts'
+import { encodeCommand, encodeEntryData } from '../store/commands.ts'
+import type { StateMachine } from '../store/state-machine.ts'
+import type { Command, CommandBatch } from '../store/types.ts'
+import type { Wal } from '../store/wal.ts'
+import { OwnCommands } from './own-commands.ts'
+import { ReadBarrier } from './read-barrier.ts'
+import { Stopwatch } from './stopwatch.ts'
+import type { Executed, WaitOptions } from './surface.ts'
+import type { PeerMessage } from './transport.ts'
+import { EarliestDeadline, Waiter } from './waiters.ts'
+
+/** The clocks and chances of a replica, so that a simulation can hold them. */
+export type Surroundings = {
+  /** Milliseconds, monotonic: the clock of `performance.now()`. */
+  readonly now: () => number
+  /** Runs once the messages that have arrived are stepped. */
+  readonly soon: (run: () => void) => void
+  /** From 0 up to and without 1. */
+  readonly random: () => number
+}
+
+export type ReplicaOptions = {
+  readonly self: MemberId
+  readonly wal: Wal
+  readonly machine: StateMachine
+  /** The term and vote that are durable. */
+  readonly hardState: HardState
+  readonly surroundings: Surroundings
+  /** One tick, in milliseconds; the owner calls `tick()` that often. */
+  readonly tickMs: number
+  readonly heartbeatMs: number
+  readonly electionMs: number
+  /** False when the message was dropped. */
+  readonly send: (to: MemberId, message: PeerMessage) => boolean
+  /** The median of the voters' clocks, milliseconds since the epoch (`safety.md`, rule 23). */
+  readonly clusterTime: () => number
+  /** Role, term or leader is another. */
+  readonly onStatus: (status: RaftStatus) => void
+  /** The configuration that holds is another. */
+  readonly onConfiguration: () => void
+  /** Nothing may go on: the process is to end. Called once. */
+  readonly onFatal: (error: Error) => void
+}
+
+const MiB = 1024 * 1024
+
+/** `safety.md`, rule 25. */
+export const bounds = {
+  entryBytes: MiB,
+  appendBytes: MiB,
+  windowBytes: 8 * MiB,
+  waitingBytes: 32 * MiB,
+  unappliedBytes: 32 * MiB,
+  applyBytes: 4 * MiB,
+  cacheBytes: 64 * MiB,
+  waitingReads: 100_000,
+} as const
+
+type Forwarded = { readonly from: MemberId; readonly batch: CommandBatch }
+
+export class Replica {
+  readonly #options: ReplicaOptions
+  readonly #raft: Raft
+  readonly #own: OwnCommands
+  readonly #reads: ReadBarrier
+  readonly #stopwatch: Stopwatch
+  /** Other nodes' commands that wait to be proposed here. */
+  #forwarded: Forwarded[] = []
+  #forwardedBytes = 0
+  #revisionWaiters: { readonly revision: number; readonly waiter: Waiter<void> }[] = []
+  readonly #revisionDeadlines = new EarliestDeadline()
+  #saving = false
+  #scheduled = false
+  #stopped = false
+  /** The stamp of the last entry proposed here; later ones are never below it. */
+  #lastStamp = 0
+  #lastStatus: RaftStatus
+  #lastConfigurationIndex: number
+
+  constructor(options: ReplicaOptions, tail: readonly Entry[]) {
+    const { wal, machine, self, surroundings } = options
+    const { recovered } = wal
+    const ticks = (ms: number): number => Math.max(1, Math.round(ms / options.tickMs))
+    this.#options = options
+    this.#raft = new Raft({
+      self,
+      hardState: options.hardState,
+      log: {
+        base: { index: recovered.base.index, term: recovered.base.term },
+        lastIndex: recovered.lastIndex,
+        terms: recovered.terms,
+        configurations: recovered.configurations,
+        appliedIndex: machine.lastApplied,
+        entries: tail,
+      },
+      electionTicks: ticks(options.electionMs),
+      heartbeatTicks: ticks(options.heartbeatMs),
+      failoverTicks: ticks(40),
+      holdTicks: ticks(50),
+      saveStallTicks: ticks(1000),
+      random: surroundings.random,
+      appendBytes: bounds.appendBytes,
+      windowBytes: bounds.windowBytes,
+      applyBytes: bounds.applyBytes,
+      cacheBytes: bounds.cacheBytes,
+      maxUnappliedBytes: bounds.unappliedBytes,
+      maxReads: bounds.waitingReads,
+    })
+    this.#own = new OwnCommands({
+      self,
+      boot: recovered.boot,
+      maxWaitingBytes: bounds.waitingBytes,
+      resendAfter: options.electionMs,
+      now: surroundings.now,
+    })
+    this.#reads = new ReadBarrier({
+      maxWaiting: bounds.waitingReads,
+      askAgainAfter: options.heartbeatMs,
+      now: surroundings.now,
+    })
+    this.#stopwatch = new Stopwatch(surroundings.now)
+    this.#lastStatus = this.#raft.status
+    this.#lastConfigurationIndex = this.#raft.log.configuration.index
+  }
+
+  /** Builds a replica from what is on disk, reading the entries that are not applied yet. */
+  static async open(options: ReplicaOptions): Promise<Replica> {
+    const { wal, machine } = options
+    const tail: Entry[] = []
+    let from = machine.lastApplied + 1
+    while (from <= wal.recovered.lastIndex) {
+      const entries = await wal.read({ from, to: wal.recovered.lastIndex, maxBytes: 16 * MiB })
+      tail.push(...entries)
+      from += entries.length
+    }
+    return new Replica(options, tail)
+  }
+
+  get status(): RaftStatus {
+    return this.#raft.status
+  }
+
+  get raft(): Pick<Raft, 'progress' | 'diskStalled' | 'log' | 'role' | 'leader' | 'term'> {
+    return this.#raft
+  }
+
+  /** What waits here, for whoever watches. */
+  get waiting(): { readonly commands: number; readonly commandBytes: number; readonly reads: number } {
+    return {
+      commands: this.#own.size,
+      commandBytes: this.#own.waitingBytes + this.#forwardedBytes,
+      reads: this.#reads.waiting,
+    }
+  }
+
+  // ── what users ask ───────────────────────────────────────────────────────────────────────────────────────────
+
+  /** See `NodeSurface.execute`. */
+  execute(command: Command, options: WaitOptions): Promise<Executed> {
+    if (this.#stopped) return Promise.reject(stopping())
+    const promise = this.#own.add(encodeCommand(command), options)
+    this.#schedule()
+    return promise
+  }
+
+  /** See `NodeSurface.barrier`. */
+  barrier(options: WaitOptions): Promise<void> {
+    if (this.#stopped) return Promise.reject(stopping())
+    const promise = this.#reads.add(options)
+    this.#schedule()
+    return promise
+  }
+
+  /** See `NodeSurface.waitForRevision`. */
+  waitForRevision(revision: number, options: WaitOptions): Promise<void> {
+    if (this.#stopped) return Promise.reject(stopping())
+    if (this.#options.machine.revision >= revision) return Promise.resolve()
+    if (this.#revisionWaiters.length >= bounds.waitingReads) {
+      return Promise.reject(
+        new TrivetError('overloaded', `${bounds.waitingReads} reads are waiting for a revision already`, {
+          field: 'waiting reads',
+          limit: bounds.waitingReads,
+        }),
+      )
+    }
+    const waiter = new Waiter<void>(options, () => {})
+    this.#revisionDeadlines.note(waiter.deadline)
+    this.#revisionWaiters.push({ revision, waiter })
+    return waiter.promise
+  }
+
+  /** The voter that could take over soonest; undefined when this replica does not lead or nobody could. */
+  heir(): MemberId | undefined {
+    return this.#raft.heir()
+  }
+
+  /** Hands leadership over. False when this replica does not lead or `to` cannot. */
+  transferLeadership(to: MemberId): boolean {
+    const accepted = this.#raft.transferLeadership(to)
+    this.#schedule()
+    return accepted
+  }
+
+  // ── what the world does ──────────────────────────────────────────────────────────────────────────────────────
+
+  step(message: Message): void {
+    if (this.#stopped) return
+    this.#guard(() => this.#raft.step(message))
+    this.#schedule()
+  }
+
+  /** Commands of another node, for the leader. They are proposed here or refused, never passed on. */
+  forwarded(from: MemberId, batch: CommandBatch): void {
+    if (this.#stopped) return
+    let bytes = 0
+    for (const command of batch.commands) bytes += command.bytes.byteLength
+    if (this.#raft.role !== 'leader') this.#refuse({ from, batch }, 'no-leader')
+    else if (this.#forwardedBytes + this.#own.waitingBytes + bytes > bounds.waitingBytes) {
+      this.#refuse({ from, batch }, 'overloaded')
+    } else {
+      this.#forwarded.push({ from, batch })
+      this.#forwardedBytes += bytes
+      this.#schedule()
+    }
+  }
+
+  /** The leader did not take these. */
+  forwardRefused(numbers: readonly number[], code: TrivetError['code']): void {
+    this.#own.refused(numbers, code)
+  }
+
+  heard(peer: MemberId): void {
+    this.#raft.heard(peer)
+  }
+
+  /** Messages to this peer can leave. What was sent before may be lost. */
+  connected(peer: MemberId): void {
+    if (this.#stopped || peer !== this.#raft.leader) return
+    this.#own.resend()
+    this.#reads.askAgain()
+    this.#schedule()
+  }
+
+  disconnected(peer: MemberId, why: { readonly byUs: boolean }): void {
+    if (this.#stopped) return
+    this.#raft.disconnected(peer, why)
+    this.#schedule()
+  }
+
+  tick(): void {
+    if (this.#stopped) return
+    this.#guard(() => this.#raft.tick())
+    this.#own.tick()
+    this.#reads.tick(this.#raft.leader !== undefined)
+    this.#expireRevisionWaiters()
+    this.#schedule()
+  }
+
+  /** Ends at once: nothing leaves any more, everybody who waits is told. Saves and applies under way may still finish. */
+  stop(): void {
+    if (this.#stopped) return
+    this.#stopped = true
+    for (const refused of this.#forwarded) this.#refuse(refused, 'no-leader')
+    this.#forwarded = []
+    this.#own.close()
+    this.#reads.close()
+    for (const { waiter } of this.#revisionWaiters) waiter.reject(stopping())
+    this.#revisionWaiters = []
+  }
+
+  // ── driving ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+  #schedule(): void {
+    if (this.#scheduled || this.#stopped) return
+    this.#scheduled = true
+    this.#options.surroundings.soon(() => {
+      this.#scheduled = false
+      this.#guard(() => this.#drive())
+    })
+  }
+
+  #drive(): void {
+    if (this.#stopped) return
+    this.#followStatus()
+    this.#passCommands()
+    if (this.#reads.due) this.#raft.readIndex(this.#reads.ask())
+    for (let duties = this.#raft.ready(); duties.length > 0; duties = this.#raft.ready()) {
+      for (const duty of duties) this.#perform(duty)
+      this.#followStatus()
+    }
+  }
+
+  #perform(duty: Duty): void {
+    switch (duty.type) {
+      case 'send':
+        for (const message of duty.messages) this.#options.send(message.to, { type: 'raft', message })
+        return
+      case 'save':
+        void this.#save(duty)
+        return
+      case 'apply':
+        void this.#apply(duty)
+        return
+      case 'fetch':
+        void this.#fetch(duty)
+        return
+      case 'reads':
+        for (const { id, index } of duty.reads) {
+          this.#reads.answered(id, index, this.#options.machine.lastApplied)
+        }
+        return
+      default:
+        duty satisfies never
+    }
+  }
+
+  async #save(duty: Extract<Duty, { type: 'save' }>): Promise<void> {
+    assert(!this.#saving, 'one save at a time')
+    this.#saving = true
+    this.#stopwatch.appended(duty.entries)
+    try {
+      const { hardState, entries } = duty
+      await this.#options.wal.append(hardState === undefined ? { entries } : { hardState, entries })
+    } catch (error) {
+      // What the disk holds now is not known: no promise may leave any more (rule 1).
+      this.#fatal(error)
+      return
+    }
+    this.#saving = false
+    if (this.#stopped) return
+    this.#stopwatch.saved(duty.entries)
+    this.#guard(() => {
+      this.#raft.advance(duty)
+      this.#drive()
+    })
+  }
+
+  async #apply(duty: Extract<Duty, { type: 'apply' }>): Promise<void> {
+    this.#stopwatch.committed(duty.entries)
+    let applied: Awaited<ReturnType<StateMachine['apply']>>
+    try {
+      applied = await this.#options.machine.apply(duty.entries)
+    } catch (error) {
+      this.#fatal(error)
+      return
+    }
+    if (this.#stopped) return
+    this.#guard(() => {
+      this.#stopwatch.applied()
+      const { self, wal, machine } = this.#options
+      for (const { id, index, outcome } of applied) {
+        if (id.peer !== self || id.boot !== wal.recovered.boot) continue
+        const sent = this.#own.sent(id.number)
+        if (sent === undefined) continue
+        const timing = this.#stopwatch.timing(index, sent)
+        this.#own.decided(id.number, { outcome, revision: machine.revision, timing })
+      }
+      this.#raft.advance(duty)
+      this.#reads.applied(machine.lastApplied)
+      this.#wakeRevisionWaiters()
+      this.#drive()
+    })
+  }
+
+  async #fetch(duty: Extract<Duty, { type: 'fetch' }>): Promise<void> {
+    let entries: readonly Entry[]
+    try {
+      entries = await this.#options.wal.read(duty)
+    } catch (error) {
+      this.#fatal(error)
+      return
+    }
+    if (this.#stopped) return
+    this.#guard(() => {
+      this.#raft.fetched(duty, entries)
+      this.#drive()
+    })
+  }
+
+  // ── commands on their way ────────────────────────────────────────────────────────────────────────────────────
+
+  /** Gives what waits to the leader: to the core when that is this replica, else over the network. */
+  #passCommands(): void {
+    const { leader, role } = this.#raft
+    if (role === 'leader') this.#propose()
+    else if (leader !== undefined) this.#forward(leader)
+  }
+
+  /** While a save is under way commands gather; then they share entries, one sync and one message per follower. */
+  #propose(): void {
+    while (!this.#saving && (this.#own.hasQueued || this.#forwarded.length > 0)) {
+      const { transferring, unappliedBytes } = this.#raft.status
+      if (transferring || unappliedBytes > bounds.unappliedBytes) return
+      const batches: CommandBatch[] = []
+      let bytes = 0
+      const own = this.#own.take(bounds.entryBytes)
+      if (own !== undefined) {
+        batches.push(own)
+        for (const command of own.commands) bytes += command.bytes.byteLength
+      }
+      let taken = 0
+      for (const { batch } of this.#forwarded) {
+        let size = 0
+        for (const command of batch.commands) size += command.bytes.byteLength
+        if (bytes > 0 && bytes + size > bounds.entryBytes) break
+        batches.push(batch)
+        bytes += size
+        this.#forwardedBytes -= size
+        taken++
+      }
+      this.#forwarded.splice(0, taken)
+      if (batches.length === 0) continue
+      const proposed = this.#raft.propose(encodeEntryData({ time: this.#stamp(), batches }))
+      assert(proposed.type === 'appended', 'a leader that is not handing over takes proposals')
+    }
+  }
+
+  #forward(leader: MemberId): void {
+    for (let batch = this.#own.take(bounds.entryBytes); batch; batch = this.#own.take(bounds.entryBytes)) {
+      if (this.#options.send(leader, { type: 'forward', batch })) continue
+      // Not connected, or too much is under way: they wait for the next tick, or for the connection.
+      this.#own.putBack(batch)
+      return
+    }
+  }
+
+  #refuse(refused: Forwarded, code: TrivetError['code']): void {
+    const numbers = refused.batch.commands.map((command) => command.number)
+    this.#options.send(refused.from, { type: 'forwardRefused', numbers, code })
+  }
+
+  #stamp(): number {
+    this.#lastStamp = Math.max(this.#lastStamp, this.#options.machine.time, this.#options.clusterTime())
+    return this.#lastStamp
+  }
+
+  // ── what follows from a change ───────────────────────────────────────────────────────────────────────────────
+
+  #followStatus(): void {
+    const status = this.#raft.status
+    const last = this.#lastStatus
+    this.#lastStatus = status
+    const { index } = this.#raft.log.configuration
+    if (index !== this.#lastConfigurationIndex) {
+      this.#lastConfigurationIndex = index
+      this.#options.onConfiguration()
+    }
+    if (status.role === last.role && status.term === last.term && status.leader === last.leader) return
+    if (status.role !== 'leader') {
+      for (const refused of this.#forwarded) this.#refuse(refused, 'no-leader')
+      this.#forwarded = []
+      this.#forwardedBytes = 0
+    }
+    if (status.leader !== undefined) {
+      this.#own.resend()
+      this.#reads.askAgain()
+    }
+    this.#options.onStatus(status)
+    this.#schedule()
+  }
+
+  #wakeRevisionWaiters(): void {
+    if (this.#revisionWaiters.length === 0) return
+    const { revision } = this.#options.machine
+    this.#revisionWaiters = this.#revisionWaiters.filter((waiting) => {
+      if (waiting.revision <= revision) waiting.waiter.resolve()
+      return !waiting.waiter.settled
+    })
+  }
+
+  #expireRevisionWaiters(): void {
+    const now = this.#options.surroundings.now()
+    if (!this.#revisionDeadlines.due(now)) return
+    this.#revisionWaiters = this.#revisionWaiters.filter(({ revision, waiter }) => {
+      if (waiter.deadline > now) this.#revisionDeadlines.note(waiter.deadline)
+      else {
+        waiter.reject(
+          new TrivetError(
+            'deadline-exceeded',
+            `This node has applied revision ${this.#options.machine.revision}, not yet ${revision}`,
+          ),
+        )
+      }
+      return !waiter.settled
+    })
+  }
+
+  // ── ends ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Whatever throws in here is a broken invariant. */
+  #guard(run: () => void): void {
+    try {
+      run()
+    } catch (error) {
+      this.#fatal(error)
+    }
+  }
+
+  #fatal(error: unknown): void {
+    if (this.#stopped) return
+    this.stop()
+    this.#options.onFatal(error instanceof Error ? error : new Error(String(error)))
+  }
+}
+
+function stopping(): TrivetError {
+  return new TrivetError('shutting-down', 'This node is stopping')
+}

@@ -1,0 +1,281 @@
+// What exists only while a replica leads: followers' progress, the commit rule, read rounds, handing over.
+
+import { assert } from './assert.ts'
+import type { Log } from './log.ts'
+import { Progress } from './progress.ts'
+import { majority, reachedByMajority } from './quorum.ts'
+import { type PendingRead, ReadRounds } from './read-rounds.ts'
+import type { Entry, MemberId, Message, MessageBody } from './types.ts'
+
+export type LeadershipOptions = {
+  readonly self: MemberId
+  readonly term: number
+  readonly log: Log
+  /** The tick at which leadership began. */
+  readonly now: number
+  /** A follower silent for this many ticks counts as gone (check-quorum). */
+  readonly electionTicks: number
+  readonly heartbeatTicks: number
+  /** About how many bytes of entries one message carries. */
+  readonly appendBytes: number
+  /** How many bytes of entries may be under way to one follower. */
+  readonly windowBytes: number
+  /** How many reads may wait. */
+  readonly maxReads: number
+  readonly send: (to: MemberId, body: MessageBody) => void
+  /** `index` undefined: the read must be asked again. */
+  readonly answerRead: (read: PendingRead, index: number | undefined) => void
+}
+
+type Transfer = { readonly to: MemberId; readonly since: number; told: boolean }
+
+export type FetchRequest = { readonly member: MemberId; readonly from: number }
+
+export class Leadership {
+  readonly #options: LeadershipOptions
+  readonly #log: Log
+  readonly #progress = new Map<MemberId, Progress>()
+  readonly #reads = new ReadRounds()
+  #voters: readonly MemberId[] = []
+  #transfer: Transfer | undefined
+  #sinceHeartbeat = 0
+  #fetches: FetchRequest[] = []
+  /** An entry of this term is committed, so the commit index is current (thesis 6.4). */
+  #committedInTerm = false
+
+  constructor(options: LeadershipOptions) {
+    this.#options = options
+    this.#log = options.log
+    this.configurationChanged(options.now)
+  }
+
+  get transferring(): boolean {
+    return this.#transfer !== undefined
+  }
+
+  get readsWaiting(): number {
+    return this.#reads.size
+  }
+
+  /** What is known of each follower, for those who watch. */
+  get progress(): ReadonlyMap<MemberId, Progress> {
+    return this.#progress
+  }
+
+  /** Follows the configuration that now holds: new members are probed, removed ones forgotten. */
+  configurationChanged(now: number): void {
+    const { members } = this.#log.configuration.configuration
+    this.#voters = members.filter((member) => member.voter).map((member) => member.peer)
+    const peers = new Set(members.map((member) => member.peer))
+    for (const peer of this.#progress.keys()) if (!peers.has(peer)) this.#progress.delete(peer)
+    for (const peer of peers) {
+      if (peer === this.#options.self || this.#progress.has(peer)) continue
+      this.#progress.set(peer, new Progress({ nextIndex: this.#log.lastIndex + 1, now }))
+    }
+  }
+
+  /** Whether a quorum has been heard from within an election timeout. Without one this leader must step down. */
+  hasQuorum(now: number): boolean {
+    let heard = 0
+    for (const voter of this.#voters) {
+      const progress = this.#progress.get(voter)
+      if (progress === undefined || now - progress.heardAt < this.#options.electionTicks) heard++
+    }
+    return heard >= majority(this.#voters.length)
+  }
+
+  /** One tick: heartbeats when due, a transfer that takes too long given up. Returns false when it just was. */
+  tick(now: number): boolean {
+    this.#sinceHeartbeat++
+    if (this.#sinceHeartbeat >= this.#options.heartbeatTicks) this.#beginRound()
+    if (this.#transfer === undefined || now - this.#transfer.since < this.#options.electionTicks) return true
+    this.#transfer = undefined
+    return false
+  }
+
+  heard(peer: MemberId, now: number): void {
+    this.#progress.get(peer)?.heard(now)
+  }
+
+  /** The connection to this follower ended: what was under way is lost. */
+  disconnected(peer: MemberId): void {
+    const progress = this.#progress.get(peer)
+    if (progress === undefined) return
+    progress.probe()
+    progress.gone = true
+  }
+
+  /** Sends what followers lack, tells them what is committed, begins a round if reads wait. Called once per drive. */
+  flush(): void {
+    for (const [peer, progress] of this.#progress) this.#replicate(peer, progress)
+    if (this.#transfer !== undefined && !this.#transfer.told) {
+      const progress = this.#progress.get(this.#transfer.to)
+      if (progress !== undefined && progress.matchIndex === this.#log.lastIndex) {
+        this.#transfer.told = true
+        this.#options.send(this.#transfer.to, { type: 'timeoutNow' })
+      }
+    }
+    if (this.#reads.due) this.#beginRound()
+    // A sole voter has answered every round by sending it.
+    if (this.#voters.length === 1) this.#advanceRounds()
+  }
+
+  #replicate(peer: MemberId, progress: Progress): void {
+    const log = this.#log
+    const probing = progress.state === 'probe'
+    while (progress.maySend(this.#options.windowBytes)) {
+      if (!probing && progress.nextIndex > log.lastIndex) break
+      const entries =
+        progress.nextIndex > log.lastIndex ? [] : log.slice(progress.nextIndex, this.#options.appendBytes)
+      if (entries === undefined) {
+        progress.fetching = true
+        this.#fetches.push({ member: peer, from: progress.nextIndex })
+        return
+      }
+      this.#sendEntries(peer, progress, entries)
+    }
+    const commitIndex = Math.min(progress.matchIndex, log.commitIndex)
+    if (commitIndex > progress.toldCommit) {
+      progress.toldCommit = commitIndex
+      this.#options.send(peer, { type: 'commit', commitIndex })
+    }
+  }
+
+  #sendEntries(peer: MemberId, progress: Progress, entries: readonly Entry[]): void {
+    const log = this.#log
+    const prevIndex = progress.nextIndex - 1
+    const prevTerm = log.term(prevIndex)
+    assert(prevTerm !== undefined, 'the entry before those sent is in the log')
+    this.#options.send(peer, { type: 'append', prevIndex, prevTerm, commitIndex: log.commitIndex, entries })
+    progress.toldCommit = Math.max(
+      progress.toldCommit,
+      Math.min(log.commitIndex, entries.at(-1)?.index ?? prevIndex),
+    )
+    progress.sent(entries)
+  }
+
+  /** The next entries to be read from disk for a follower that lags behind the cache. */
+  takeFetch(): FetchRequest | undefined {
+    let request = this.#fetches.shift()
+    while (request !== undefined && !this.#wants(request)) request = this.#fetches.shift()
+    return request
+  }
+
+  #wants(request: FetchRequest): boolean {
+    const progress = this.#progress.get(request.member)
+    return progress?.fetching === true && progress.nextIndex === request.from
+  }
+
+  fetched(request: FetchRequest, entries: readonly Entry[]): void {
+    const progress = this.#progress.get(request.member)
+    if (progress === undefined || !this.#wants(request)) return
+    progress.fetching = false
+    assert(entries[0]?.index === request.from, 'what was asked of the disk is what came')
+    this.#sendEntries(request.member, progress, entries)
+  }
+
+  /** Reads and transfers wait on what these answers say. Returns whether the commit index moved. */
+  step(message: Message, now: number): boolean {
+    const progress = this.#progress.get(message.from)
+    if (progress === undefined) return false
+    progress.heard(now)
+    switch (message.type) {
+      case 'appended':
+        if (message.matchIndex > this.#log.lastIndex) return false
+        return progress.acknowledged(message.matchIndex) && this.advanceCommit()
+      case 'appendRejected':
+        progress.rejected(
+          message.prevIndex,
+          this.#log.sharedWith({ index: message.hintIndex, term: message.hintTerm }),
+        )
+        return false
+      case 'heartbeatAnswer':
+        this.#heartbeatAnswered(message.from, progress, message.round)
+        return false
+      default:
+        return false
+    }
+  }
+
+  #heartbeatAnswered(peer: MemberId, progress: Progress, round: number): void {
+    // An answer names a round that was sent; anything else is not from this leadership.
+    if (round > this.#reads.sent) return
+    progress.answeredRound = Math.max(progress.answeredRound, round)
+    progress.paused = false
+    if (progress.stalledAtHeartbeat()) {
+      // Messages keep their order, so the answer to this one shows whether those before it arrived.
+      const prevIndex = progress.nextIndex - 1
+      const prevTerm = this.#log.term(prevIndex)
+      assert(prevTerm !== undefined, 'what was sent is in the log')
+      const commitIndex = this.#log.commitIndex
+      this.#options.send(peer, { type: 'append', prevIndex, prevTerm, commitIndex, entries: [] })
+    }
+    this.#advanceRounds()
+  }
+
+  /** Confirms the rounds that a majority has answered. A voter that leads itself has answered every round. */
+  #advanceRounds(): void {
+    const answered = this.#voters.map((voter) => this.#progress.get(voter)?.answeredRound ?? this.#reads.sent)
+    for (const read of this.#reads.confirm(reachedByMajority(answered))) {
+      this.#options.answerRead(read, read.index)
+    }
+  }
+
+  /**
+   * Commits what a majority has durably, if the entry there is of this term: an older one is never committed by
+   * counting (section 5.4.2, figure 8). This replica counts only what its own disk holds.
+   */
+  advanceCommit(): boolean {
+    const matched = this.#voters.map((voter) => this.#progress.get(voter)?.matchIndex ?? this.#log.savedIndex)
+    const index = reachedByMajority(matched)
+    if (index <= this.#log.commitIndex || this.#log.term(index) !== this.#options.term) return false
+    const moved = this.#log.commit(index)
+    if (!this.#committedInTerm) {
+      this.#committedInTerm = true
+      this.#reads.release(this.#log.commitIndex)
+    }
+    return moved
+  }
+
+  /** Takes a read from this replica or a follower. Past the bound it is answered "ask again". */
+  read(read: PendingRead): void {
+    if (this.#reads.size >= this.#options.maxReads) this.#options.answerRead(read, undefined)
+    else if (this.#committedInTerm) this.#reads.join(read, this.#log.commitIndex)
+    else this.#reads.hold(read)
+  }
+
+  #beginRound(): void {
+    this.#sinceHeartbeat = 0
+    const round = this.#reads.begin()
+    for (const [peer, progress] of this.#progress) {
+      const commitIndex = Math.min(progress.matchIndex, this.#log.commitIndex)
+      progress.toldCommit = Math.max(progress.toldCommit, commitIndex)
+      this.#options.send(peer, { type: 'heartbeat', round, commitIndex })
+    }
+  }
+
+  /** Begins to hand over; proposals wait until it ends or is given up after an election timeout. */
+  transferTo(to: MemberId, now: number): void {
+    if (this.#transfer?.to === to) return
+    this.#transfer = { to, since: now, told: false }
+  }
+
+  /** The voter that could take over soonest: heard from lately, and with the longest log. */
+  heir(now: number): MemberId | undefined {
+    let best: { peer: MemberId; matchIndex: number } | undefined
+    for (const voter of this.#voters) {
+      const progress = this.#progress.get(voter)
+      if (progress === undefined || progress.gone) continue
+      if (now - progress.heardAt >= this.#options.electionTicks) continue
+      if (best === undefined || progress.matchIndex > best.matchIndex) {
+        best = { peer: voter, matchIndex: progress.matchIndex }
+      }
+    }
+    return best?.peer
+  }
+
+  /** Leadership is over: every read that waits must be asked again. */
+  end(): void {
+    for (const read of this.#reads.drain()) this.#options.answerRead(read, undefined)
+  }
+}

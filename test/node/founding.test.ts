@@ -1,0 +1,253 @@
+// Founding: once, with everybody, and never again over what exists (`safety.md`, rule 10).
+
+import { describe, expect, it } from 'vitest'
+import { answerFounding, type FoundingOptions, found, type Identity } from '../../src/node/founding.ts'
+import type { Founding } from '../../src/store/types.ts'
+
+/** A few nodes that can ask each other, each with a disk that is nothing but its identity. */
+class Village {
+  readonly #nodes = new Map<string, House>()
+  readonly names: readonly string[]
+  founded = 0
+
+  constructor(names: readonly string[]) {
+    this.names = names
+    for (const name of names) this.#nodes.set(name, new House(this, name))
+  }
+
+  house(name: string): House {
+    const house = this.#nodes.get(name)
+    if (house === undefined) throw new Error(`no house ${name}`)
+    return house
+  }
+
+  get houses(): readonly House[] {
+    return [...this.#nodes.values()]
+  }
+}
+
+class House {
+  identity: Identity = { type: 'empty' }
+  up = false
+  waiting = ''
+  looks = 0
+  without: readonly string[] = []
+  /** Fails the next durable step, as a crash would. */
+  crashBefore: 'found' | 'begin' | undefined
+  readonly name: string
+  readonly #village: Village
+
+  constructor(village: Village, name: string) {
+    this.#village = village
+    this.name = name
+  }
+
+  get options(): FoundingOptions {
+    const village = this.#village
+    return {
+      id: this.name,
+      nodes: village.names.map((name) => ({ id: name, peer: name })),
+      without: this.without,
+      identity: () => this.identity,
+      compose: (ids) => {
+        village.founded++
+        return foundingOf(`cluster-${village.founded}-by-${this.name}`, ids)
+      },
+      found: async (founding) => {
+        this.#crash('found')
+        if (this.identity.type === 'empty') this.identity = { type: 'founded', founding, begun: false }
+      },
+      begin: async () => {
+        this.#crash('begin')
+        if (this.identity.type === 'founded') this.identity = { ...this.identity, begun: true }
+      },
+      ask: async (peer, question) => {
+        const other = village.house(peer)
+        if (!other.up) throw new Error(`${peer} is down`)
+        return answerFounding(other.options, question)
+      },
+      waiting: (sentence) => {
+        this.waiting = sentence
+        this.looks++
+      },
+      sleep: () => new Promise((resolve) => setImmediate(resolve)),
+    }
+  }
+
+  #crash(before: 'found' | 'begin'): void {
+    if (this.crashBefore !== before) return
+    this.crashBefore = undefined
+    this.up = false
+    throw new Error('crashed')
+  }
+
+  /** Runs until the node may take part, or has looked around `looks` times in vain, or crashes. */
+  async run(looks = 50): Promise<void> {
+    this.up = true
+    this.looks = 0
+    await found(this.options, () => this.looks >= looks || !this.up).catch((error: unknown) => {
+      if (!(error instanceof Error && error.message === 'crashed')) throw error
+    })
+  }
+
+  get clusterId(): string | undefined {
+    return this.identity.type === 'founded' ? this.identity.founding.clusterId : undefined
+  }
+
+  get begun(): boolean {
+    return this.identity.type === 'founded' && this.identity.begun
+  }
+
+  wipe(): void {
+    this.identity = { type: 'empty' }
+  }
+}
+
+function foundingOf(clusterId: string, ids: readonly string[]): Founding {
+  return {
+    clusterId,
+    name: 'dev',
+    configuration: { members: ids.map((id) => ({ id, peer: id, http: '', p2p: '', voter: true })) },
+    stores: [],
+    tokens: [],
+    valueBytes: 1,
+    foundedAt: 0,
+    commandVersion: 1,
+  }
+}
+
+async function runAll(village: Village, names = village.names, looks = 50): Promise<void> {
+  await Promise.all(names.map((name) => village.house(name).run(looks)))
+}
+
+describe('founding', () => {
+  it('makes one cluster of all nodes once all say that they are empty', async () => {
+    const village = new Village(['n1', 'n2', 'n3'])
+    await runAll(village)
+    expect(village.founded).toBe(1)
+    expect(new Set(village.houses.map((house) => house.clusterId)).size).toBe(1)
+    expect(village.houses.every((house) => house.begun)).toBe(true)
+  })
+
+  it('founds a single node by itself', async () => {
+    const village = new Village(['n1'])
+    await runAll(village)
+    expect(village.house('n1').begun).toBe(true)
+  })
+
+  it('waits for a node that cannot be asked, and names it', async () => {
+    const village = new Village(['n1', 'n2', 'n3'])
+    await runAll(village, ['n1', 'n2'])
+    expect(village.founded).toBe(0)
+    expect(village.house('n1').waiting).toMatch(/^waiting for n3 to answer.*--found-without n3/)
+    expect(village.house('n2').waiting).toBe('waiting for n1 to found the cluster')
+  })
+
+  it('founds without a node when the operator says so, and leaves it out', async () => {
+    const village = new Village(['n1', 'n2', 'n3'])
+    village.house('n1').without = ['n3']
+    await runAll(village, ['n1', 'n2'])
+    const { identity } = village.house('n1')
+    expect(
+      identity.type === 'founded' && identity.founding.configuration.members.map((member) => member.id),
+    ).toEqual(['n1', 'n2'])
+    expect(village.house('n2').begun).toBe(true)
+  })
+
+  it('does not found over a cluster: two of three wiped wait, and say what helps', async () => {
+    const village = new Village(['n1', 'n2', 'n3'])
+    await runAll(village)
+    const before = village.house('n3').clusterId
+    village.house('n1').wipe()
+    village.house('n2').wipe()
+    await runAll(village)
+    expect(village.founded).toBe(1)
+    expect(village.house('n3').clusterId).toBe(before)
+    for (const name of ['n1', 'n2']) {
+      expect(village.house(name).identity.type).toBe('empty')
+      expect(village.house(name).waiting).toContain(`the data directory of ${name} is empty`)
+      expect(village.house(name).waiting).toContain(`trivet member replace ${name}`)
+    }
+  })
+
+  it('does not give an emptied node a vote through --found-without either', async () => {
+    const village = new Village(['n1', 'n2', 'n3'])
+    await runAll(village)
+    village.house('n1').wipe()
+    village.house('n1').without = ['n3']
+    await runAll(village)
+    expect(village.house('n1').identity.type).toBe('empty')
+    expect(village.founded).toBe(1)
+  })
+
+  it.each(['found', 'begin'] as const)(
+    'goes on after the founder crashed before its %s was durable',
+    async (step) => {
+      const village = new Village(['n1', 'n2', 'n3'])
+      village.house('n1').crashBefore = step
+      await runAll(village)
+      expect(village.houses.some((house) => house.begun)).toBe(false)
+      await runAll(village)
+      expect(village.houses.every((house) => house.begun)).toBe(true)
+      expect(new Set(village.houses.map((house) => house.clusterId)).size).toBe(1)
+    },
+  )
+
+  it.each(['found', 'begin'] as const)(
+    'goes on after another node crashed before its %s was durable',
+    async (step) => {
+      const village = new Village(['n1', 'n2', 'n3'])
+      village.house('n2').crashBefore = step
+      await runAll(village)
+      expect(village.house('n2').begun).toBe(false)
+      await runAll(village)
+      expect(village.houses.every((house) => house.begun)).toBe(true)
+      expect(village.founded).toBe(1)
+    },
+  )
+
+  it('goes on when a node lost its disk before anybody had begun', async () => {
+    const village = new Village(['n1', 'n2', 'n3'])
+    village.house('n1').crashBefore = 'begin'
+    await runAll(village)
+    village.house('n3').wipe()
+    await runAll(village)
+    expect(village.houses.every((house) => house.begun)).toBe(true)
+    expect(new Set(village.houses.map((house) => house.clusterId)).size).toBe(1)
+  })
+
+  it('tells the operator when the founder itself lost its disk before anybody had begun', async () => {
+    const village = new Village(['n1', 'n2', 'n3'])
+    village.house('n1').crashBefore = 'begin'
+    await runAll(village)
+    village.house('n1').wipe()
+    await runAll(village)
+    expect(village.house('n1').identity.type).toBe('empty')
+    expect(village.house('n1').waiting).toContain('empty the data directories of all nodes')
+    expect(village.houses.some((house) => house.begun)).toBe(false)
+  })
+
+  it('lets nobody begin while one node has not got the founding', async () => {
+    const village = new Village(['n1', 'n2', 'n3'])
+    village.house('n3').crashBefore = 'found'
+    await runAll(village)
+    expect(village.houses.some((house) => house.begun)).toBe(false)
+    expect(village.house('n1').waiting).toMatch(/n3/)
+  })
+
+  it('refuses a founding of another cluster, and one that does not name it', async () => {
+    const village = new Village(['n1', 'n2'])
+    await runAll(village)
+    const other = foundingOf('another', ['n1', 'n2'])
+    const answer = await answerFounding(village.house('n2').options, { type: 'found', founding: other })
+    expect(answer).toMatchObject({ type: 'refused' })
+    const empty = new Village(['n1', 'n2']).house('n2')
+    expect(
+      await answerFounding(empty.options, { type: 'found', founding: foundingOf('x', ['n1']) }),
+    ).toMatchObject({
+      type: 'refused',
+      reason: 'the founding does not name n2',
+    })
+    expect(empty.identity.type).toBe('empty')
+  })
+})
