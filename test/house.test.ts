@@ -41,11 +41,12 @@ function target({ file, from }: Import): string | undefined {
 const mayImport: Record<string, readonly string[]> = {
   raft: [],
   store: ['raft', 'errors.ts'],
-  node: ['raft', 'store', 'errors.ts', 'version.ts'],
-  api: ['node/surface.ts', 'store/types.ts', 'errors.ts'],
-  sdk: ['api/protocol.ts', 'errors.ts'],
-  cli: ['raft', 'store', 'node', 'api', 'sdk', 'errors.ts', 'version.ts'],
+  node: ['raft', 'store', 'duration.ts', 'errors.ts', 'version.ts'],
+  api: ['node/surface.ts', 'store/grants.ts', 'store/types.ts', 'duration.ts', 'errors.ts'],
+  sdk: ['api/protocol.ts', 'duration.ts', 'errors.ts'],
+  cli: ['raft', 'store', 'node', 'api', 'sdk', 'duration.ts', 'errors.ts', 'version.ts'],
   'index.ts': ['node', 'sdk', 'errors.ts'],
+  'duration.ts': [],
   'errors.ts': [],
   'version.ts': [],
 }

@@ -5,12 +5,14 @@ import type { Logger } from 'pino'
 import { TrivetError } from '../errors.ts'
 import type { RaftStatus } from '../raft/raft.ts'
 import type { Member, MemberId } from '../raft/types.ts'
+import { commandVersion } from '../store/commands.ts'
 import type { Disk } from '../store/disk.ts'
 import type { StateLevel } from '../store/state-writer.ts'
 import type { Command, Founding, StateReader, StoreDefinition, Token } from '../store/types.ts'
 import { version } from '../version.ts'
 import { ClusterView } from './cluster-view.ts'
 import { answerFounding, type FoundingOptions, found } from './founding.ts'
+import { NodeState } from './node-state.ts'
 import { Replica, type Surroundings } from './replica.ts'
 import { type Opened, Storage } from './storage.ts'
 import type { ClusterStatus, Executed, NodeSurface, WaitOptions } from './surface.ts'
@@ -69,6 +71,8 @@ const askMs = 2000
 export class Node implements NodeSurface {
   readonly id: string
   readonly version = version
+  readonly state: StateReader
+  readonly #state = new NodeState()
   readonly #settings: NodeSettings
   readonly #parts: NodeParts
   readonly #storage: Storage
@@ -76,6 +80,7 @@ export class Node implements NodeSurface {
   #replica: Replica | undefined
   #opened: Opened | undefined
   #waitingFor: string | undefined = 'starting'
+  #warnAt = 0
   /** Has answered one linearizable read since the start, so everything committed before is applied. */
   #caughtUp = false
   #stopping: Promise<void> | undefined
@@ -87,6 +92,7 @@ export class Node implements NodeSurface {
 
   private constructor(settings: NodeSettings, parts: NodeParts, storage: Storage) {
     this.id = settings.id
+    this.state = this.#state
     this.#settings = settings
     this.#parts = parts
     this.#storage = storage
@@ -132,10 +138,6 @@ export class Node implements NodeSurface {
   }
 
   // ── what surfaces see ────────────────────────────────────────────────────────────────────────────────────────
-
-  get state(): StateReader {
-    return this.#ready().opened.machine
-  }
 
   execute(command: Command, options: WaitOptions): Promise<Executed> {
     try {
@@ -254,10 +256,12 @@ export class Node implements NodeSurface {
     try {
       await this.#watchSpace()
       this.#stops.push(this.#parts.every(10_000, () => void this.#watchSpace()))
+      const { identity } = this.#storage
+      const fresh = identity.type === 'empty' || !identity.begun
       await found(this.#founding(), () => this.#stopping !== undefined || this.#failed)
       const { opened } = this.#storage
       if (opened === undefined || this.#stopping !== undefined || this.#failed) return
-      await this.#takePart(opened)
+      await this.#takePart(opened, fresh)
       await this.#catchUp()
     } catch (error) {
       this.#fatal(error instanceof Error ? error : new Error(String(error)))
@@ -281,11 +285,21 @@ export class Node implements NodeSurface {
       },
       begin: () => this.#durably(this.#storage.begin()),
       ask: (peer, question) => transport.ask(peer, question, { signal: AbortSignal.timeout(askMs) }),
-      waiting: (sentence) => {
-        if (sentence !== this.#waitingFor) logger.warn(sentence)
-        this.#waitingFor = sentence
-      },
+      waiting: (sentence) => this.#wait(sentence),
       sleep,
+    }
+  }
+
+  /** Says what it waits for once, and once more as a warning when that lasts: nodes seldom start in the same second. */
+  #wait(sentence: string): void {
+    const now = this.#parts.surroundings.now()
+    if (sentence !== this.#waitingFor) {
+      this.#waitingFor = sentence
+      this.#warnAt = now + 5000
+      this.#parts.logger.info(sentence)
+    } else if (now >= this.#warnAt) {
+      this.#warnAt = Number.POSITIVE_INFINITY
+      this.#parts.logger.warn(`still ${sentence}`)
     }
   }
 
@@ -313,11 +327,11 @@ export class Node implements NodeSurface {
       tokens,
       valueBytes,
       foundedAt: this.#parts.clock(),
-      commandVersion: 1,
+      commandVersion,
     }
   }
 
-  async #takePart(opened: Opened): Promise<void> {
+  async #takePart(opened: Opened, fresh: boolean): Promise<void> {
     const parts = this.#parts
     const { logger, transport } = parts
     const { repaired, boot } = opened.wal.recovered
@@ -333,6 +347,7 @@ export class Node implements NodeSurface {
       tickMs,
       heartbeatMs: this.#settings.heartbeatMs,
       electionMs: this.#settings.electionMs,
+      fresh,
       send: (to, message) => transport.send(to, message),
       clusterTime: () => this.#view.time(this.#members()),
       onStatus: (status) => this.#onStatus(status),
@@ -345,6 +360,7 @@ export class Node implements NodeSurface {
     if (this.#stopping !== undefined) return
     this.#opened = opened
     this.#replica = replica
+    this.#state.show(opened.machine)
     this.#waitingFor = undefined
     transport.setPeers(this.#peers())
     this.#stops.push(parts.every(tickMs, () => replica.tick()))

@@ -5,6 +5,8 @@ import type { WaitOptions } from './surface.ts'
 import { EarliestDeadline, Waiter } from './waiters.ts'
 
 export type ReadBarrierOptions = {
+  /** The number of this start of the node. */
+  readonly boot: number
   readonly maxWaiting: number
   /** A ReadIndex without an answer for this long is asked again, in milliseconds. */
   readonly askAgainAfter: number
@@ -12,13 +14,19 @@ export type ReadBarrierOptions = {
   readonly now: () => number
 }
 
+/**
+ * Ids are never used twice, also across boots: a late answer to a question of the boot before would let a read see the past.
+ * Boots are numbered by at least the seconds they lie apart, and nobody asks a million times a second.
+ */
+const idsPerSecond = 2 ** 20
+
 type Round = { readonly id: number; readonly waiters: readonly Waiter<void>[]; readonly askedAt: number }
 
 type Confirmed = { readonly index: number; readonly waiters: readonly Waiter<void>[] }
 
 /**
  * A read may use only a ReadIndex that was asked after the read came (`safety.md`, rule 19). So reads gather while one is under way,
- * and the next one serves all that gathered. Ids are never used twice within a boot.
+ * and the next one serves all that gathered.
  */
 export class ReadBarrier {
   readonly #options: ReadBarrierOptions
@@ -27,13 +35,14 @@ export class ReadBarrier {
   /** Waiting to be applied up to an index. */
   #confirmed: Confirmed[] = []
   #waiting = 0
-  #lastId = 0
+  #lastId: number
   /** The last answer was "ask again": not before something changed. */
   #refused = false
   readonly #deadlines = new EarliestDeadline()
 
   constructor(options: ReadBarrierOptions) {
     this.#options = options
+    this.#lastId = options.boot * idsPerSecond
   }
 
   get waiting(): number {

@@ -4,7 +4,7 @@ import { TrivetError } from '../errors.ts'
 import { assert } from '../raft/assert.ts'
 import { Raft, type RaftStatus } from '../raft/raft.ts'
 import type { Duty, Entry, HardState, MemberId, Message } from '../raft/types.ts'
-import { encodeCommand, encodeEntryData } from '../store/commands.ts'
+import { decodeCommand, encodeCommand, encodeEntryData } from '../store/commands.ts'
 import type { StateMachine } from '../store/state-machine.ts'
 import type { Command, CommandBatch } from '../store/types.ts'
 import type { Wal } from '../store/wal.ts'
@@ -38,6 +38,8 @@ export type ReplicaOptions = {
   readonly electionMs: number
   /** False when the message was dropped. */
   readonly send: (to: MemberId, message: PeerMessage) => boolean
+  /** The cluster was founded just now. */
+  readonly fresh: boolean
   /** The median of the voters' clocks, milliseconds since the epoch (`safety.md`, rule 23). */
   readonly clusterTime: () => number
   /** Role, term or leader is another. */
@@ -51,7 +53,7 @@ export type ReplicaOptions = {
 const MiB = 1024 * 1024
 
 /** `safety.md`, rule 25. */
-export const bounds = {
+const bounds = {
   entryBytes: MiB,
   appendBytes: MiB,
   windowBytes: 8 * MiB,
@@ -111,6 +113,7 @@ export class Replica {
       cacheBytes: bounds.cacheBytes,
       maxUnappliedBytes: bounds.unappliedBytes,
       maxReads: bounds.waitingReads,
+      fresh: options.fresh,
     })
     this.#own = new OwnCommands({
       self,
@@ -120,6 +123,7 @@ export class Replica {
       now: surroundings.now,
     })
     this.#reads = new ReadBarrier({
+      boot: recovered.boot,
       maxWaiting: bounds.waitingReads,
       askAgainAfter: options.heartbeatMs,
       now: surroundings.now,
@@ -221,7 +225,10 @@ export class Replica {
     let bytes = 0
     for (const command of batch.commands) bytes += command.bytes.byteLength
     if (this.#raft.role !== 'leader') this.#refuse({ from, batch }, 'no-leader')
-    else if (this.#forwardedBytes + this.#own.waitingBytes + bytes > bounds.waitingBytes) {
+    else if (!batch.commands.every(({ bytes }) => isCommand(bytes))) {
+      // In the log it would stop every node that applies it.
+      this.#refuse({ from, batch }, 'invalid-request')
+    } else if (this.#forwardedBytes + this.#own.waitingBytes + bytes > bounds.waitingBytes) {
       this.#refuse({ from, batch }, 'overloaded')
     } else {
       this.#forwarded.push({ from, batch })
@@ -506,6 +513,15 @@ export class Replica {
     if (this.#stopped) return
     this.stop()
     this.#options.onFatal(error instanceof Error ? error : new Error(String(error)))
+  }
+}
+
+function isCommand(bytes: Uint8Array): boolean {
+  try {
+    decodeCommand(bytes)
+    return true
+  } catch {
+    return false
   }
 }
 

@@ -128,7 +128,8 @@ export class Leadership {
       const entries =
         progress.nextIndex > log.lastIndex ? [] : log.slice(progress.nextIndex, this.#options.appendBytes)
       if (entries === undefined) {
-        progress.fetching = true
+        progress.fetchingFrom = progress.nextIndex
+        this.#fetches = this.#fetches.filter((request) => request.member !== peer)
         this.#fetches.push({ member: peer, from: progress.nextIndex })
         return
       }
@@ -163,13 +164,13 @@ export class Leadership {
 
   #wants(request: FetchRequest): boolean {
     const progress = this.#progress.get(request.member)
-    return progress?.fetching === true && progress.nextIndex === request.from
+    return progress?.fetchingFrom === request.from && progress.nextIndex === request.from
   }
 
   fetched(request: FetchRequest, entries: readonly Entry[]): void {
     const progress = this.#progress.get(request.member)
     if (progress === undefined || !this.#wants(request)) return
-    progress.fetching = false
+    progress.fetchingFrom = undefined
     assert(entries[0]?.index === request.from, 'what was asked of the disk is what came')
     this.#sendEntries(request.member, progress, entries)
   }
@@ -198,8 +199,8 @@ export class Leadership {
   }
 
   #heartbeatAnswered(peer: MemberId, progress: Progress, round: number): void {
-    // An answer names a round that was sent; anything else is not from this leadership.
-    if (round > this.#reads.sent) return
+    // An answer names a round that was sent; 0 is none, but answers a message of an earlier term.
+    if (round === 0 || round > this.#reads.sent) return
     progress.answeredRound = Math.max(progress.answeredRound, round)
     progress.paused = false
     if (progress.stalledAtHeartbeat()) {

@@ -18,8 +18,8 @@ export class Progress {
   nextIndex: number
   /** In `probe`: a message is out, and nothing more is sent before an answer or the next heartbeat's. */
   paused = false
-  /** Entries for it are being read from disk. */
-  fetching = false
+  /** From where entries for it are being read from disk. Once `nextIndex` is another, what comes of that is not awaited. */
+  fetchingFrom: number | undefined
   /** The tick at which it was last heard from. */
   heardAt: number
   /** Its connection ended and nothing has come from it since. */
@@ -44,7 +44,7 @@ export class Progress {
 
   /** Whether a message with entries may be sent. */
   maySend(windowBytes: number): boolean {
-    if (this.fetching) return false
+    if (this.fetchingFrom === this.nextIndex) return false
     return this.state === 'probe' ? !this.paused : this.#inFlightBytes < windowBytes
   }
 
@@ -105,7 +105,7 @@ export class Progress {
   probe(): void {
     this.state = 'probe'
     this.paused = false
-    this.fetching = false
+    this.fetchingFrom = undefined
     this.nextIndex = this.matchIndex + 1
     this.#inFlight = []
     this.#inFlightBytes = 0

@@ -36,6 +36,8 @@ export type RaftOptions = {
   /** A follower with more than this appended and not applied takes no further entries until it has caught up. */
   readonly maxUnappliedBytes: number
   readonly maxReads: number
+  /** The cluster was founded just now: nobody has led it, so nobody need be waited for. */
+  readonly fresh?: boolean
 }
 
 export type Proposed =
@@ -62,7 +64,8 @@ type FetchDuty = Extract<Duty, { type: 'fetch' }>
 /** A save under way: what becomes true, and which promises may leave, once it is durable. */
 type Saving = { readonly duty: SaveDuty; readonly promises: readonly Message[]; ticks: number }
 
-type Failover = { readonly lost: MemberId; attempt: number; dueAt: number }
+/** Tries to be elected without waiting for a timeout, because the leader is `lost`, or there never was one. */
+type Failover = { readonly lost: MemberId | undefined; attempt: number; dueAt: number }
 
 const failoverAttempts = 3
 
@@ -116,6 +119,10 @@ export class Raft {
     this.#resetElectionTimer()
     // Nobody else could lead, so there is nobody to wait for.
     if (this.#isVoter() && this.#voters().length === 1) this.#electionAt = 1
+    if (options.fresh === true && this.#isVoter()) {
+      this.#leaderHeardAt = undefined
+      this.#failover = { lost: undefined, attempt: 0, dueAt: this.#failoverDelay(undefined, 0) }
+    }
   }
 
   get status(): RaftStatus {
@@ -185,7 +192,7 @@ export class Raft {
         this.#onReadIndex(message)
         return
       case 'readIndexAnswer':
-        // True whatever the term: the leader confirmed it after this replica asked, and the id is this boot's.
+        // True whatever the term: the leader confirmed it after this replica asked, and ids never repeat.
         this.#reads.push({ id: message.id, index: message.index })
         return
       case 'vote':
@@ -220,7 +227,7 @@ export class Raft {
 
   /**
    * Asks for an index that is safe to read at. The answer comes as a `reads` duty, or never if a message is lost: ask
-   * again with another id. Ids are not to repeat within a boot.
+   * again with another id. Ids never repeat, after a restart neither: an answer to an earlier boot's may still come.
    */
   readIndex(id: number): void {
     if (this.#leadership !== undefined) this.#leadership.read({ from: this.#self, id })
@@ -243,6 +250,8 @@ export class Raft {
     if (why.byUs || this.#role !== 'follower' || peer !== this.#leader || !this.#isVoter()) return
     this.#leader = undefined
     this.#leaderHeardAt = undefined
+    // Whoever was given time to win has won, or lost to this leader. A hold that outlived it would end for all at once.
+    this.#holdUntil = this.#now
     this.#failover = { lost: peer, attempt: 0, dueAt: this.#now + this.#failoverDelay(peer, 0) }
   }
 
@@ -377,14 +386,17 @@ export class Raft {
   #tickFollower(): void {
     // Whoever granted a vote or pre-vote gives that candidate the time to win.
     if (this.#now < this.#holdUntil) return
-    if (this.#failover !== undefined && this.#now >= this.#failover.dueAt)
-      this.#attemptFailover(this.#failover)
-    else if (this.#now >= this.#electionAt) this.#preCampaign()
+    const failover = this.#failover
+    if (this.#now >= this.#electionAt) {
+      this.#failover = undefined
+      this.#preCampaign()
+    } else if (failover !== undefined && this.#now >= failover.dueAt && this.#role !== 'candidate') {
+      // A candidacy that is open is left to win or lose, or to end with the election timeout.
+      this.#attemptFailover(failover)
+    }
   }
 
   #attemptFailover(failover: Failover): void {
-    // A candidacy that is open is left to win or lose.
-    if (this.#role === 'candidate') return
     failover.attempt++
     if (failover.attempt < failoverAttempts) {
       failover.dueAt = this.#now + this.#failoverDelay(failover.lost, failover.attempt)
@@ -394,7 +406,7 @@ export class Raft {
     this.#preCampaign()
   }
 
-  #failoverDelay(lost: MemberId, attempt: number): number {
+  #failoverDelay(lost: MemberId | undefined, attempt: number): number {
     const others = this.#voters()
       .filter((peer) => peer !== lost)
       .sort()
@@ -570,15 +582,10 @@ export class Raft {
 
   #fromLeader(message: Extract<Message, { type: 'append' | 'heartbeat' | 'commit' | 'timeoutNow' }>): void {
     if (message.term < this.#term) {
-      // A leader of the past may not know; any answer in our term tells it. Its term is read before its content.
-      if (message.type === 'heartbeat') this.#send(message.from, { type: 'heartbeatAnswer', round: 0 })
-      else if (message.type === 'append') {
-        this.#send(message.from, {
-          type: 'appendRejected',
-          prevIndex: message.prevIndex,
-          hintIndex: this.#log.base.index,
-          hintTerm: this.#log.base.term,
-        })
+      // A leader of the past may not know; any answer in our term tells it. One that leads again by now learns nothing
+      // from round 0, and above all nothing about our log.
+      if (message.type === 'heartbeat' || message.type === 'append') {
+        this.#send(message.from, { type: 'heartbeatAnswer', round: 0 })
       }
       return
     }
@@ -623,7 +630,20 @@ export class Raft {
     }
     const matchIndex = Math.min(entries.at(-1)?.index ?? prevIndex, this.#log.lastIndex)
     this.#log.commit(Math.min(message.commitIndex, matchIndex))
-    this.#promise(message.from, { type: 'appended', matchIndex })
+    this.#acknowledge(message.from, matchIndex)
+  }
+
+  /** One acknowledgement says what several would: appends that arrive while a save is under way are answered together. */
+  #acknowledge(leader: MemberId, matchIndex: number): void {
+    const waiting = this.#promises.findLastIndex(
+      (promise) => promise.type === 'appended' && promise.to === leader,
+    )
+    const earlier = this.#promises[waiting]
+    if (earlier?.type !== 'appended' || earlier.term !== this.#term) {
+      this.#promise(leader, { type: 'appended', matchIndex })
+    } else if (matchIndex > earlier.matchIndex) {
+      this.#promises[waiting] = { ...earlier, matchIndex }
+    }
   }
 
   /**

@@ -93,9 +93,12 @@ export type MessageBody =
   | { readonly type: 'commit'; readonly commitIndex: number }
   /** Sent every heartbeat interval and whenever a read waits. `round` only grows within a term. */
   | { readonly type: 'heartbeat'; readonly round: number; readonly commitIndex: number }
-  /** The sender still follows the leader of `term`, and did so after `round` was sent. */
+  /**
+   * The sender still follows the leader of `term`, and did so after `round` was sent. Round 0, which no leader sends,
+   * answers any message of an earlier term: it tells that the term is over, and nothing else.
+   */
   | { readonly type: 'heartbeatAnswer'; readonly round: number }
-  /** A member asks for a commit index that is current (thesis 6.4). `id` is the asker's own and unique to its boot. */
+  /** A member asks for a commit index that is current (thesis 6.4). `id` is the asker's own, never used twice, by no boot. */
   | { readonly type: 'readIndex'; readonly id: number }
   /** `index` is safe to read at once applied; undefined when the receiver cannot tell (not the leader): ask again. */
   | { readonly type: 'readIndexAnswer'; readonly id: number; readonly index: number | undefined }

@@ -84,7 +84,12 @@ export type Outcome =
   | { readonly type: 'set'; readonly revision: number; readonly created: boolean; readonly changed: boolean }
   | { readonly type: 'deleted'; readonly revision: number; readonly deleted: boolean }
   /** Nothing changed. `revision` is the key's own for `condition-failed`, 0 when it is absent. */
-  | { readonly type: 'refused'; readonly code: ErrorCode; readonly revision?: number; readonly limit?: number }
+  | {
+      readonly type: 'refused'
+      readonly code: ErrorCode
+      readonly revision?: number
+      readonly limit?: number
+    }
 
 /**
  * Who sent a command on its way: the node that took the request, its boot, and a number counted up within the boot.

@@ -3,9 +3,10 @@
 import { describe, expect, it } from 'vitest'
 import { ReadBarrier } from '../../src/node/read-barrier.ts'
 
-function setUp(options: { maxWaiting?: number } = {}) {
+function setUp(options: { maxWaiting?: number; boot?: number } = {}) {
   const clock = { now: 0 }
   const barrier = new ReadBarrier({
+    boot: options.boot ?? 1,
     maxWaiting: options.maxWaiting ?? 10,
     askAgainAfter: 100,
     now: () => clock.now,
@@ -48,6 +49,21 @@ describe('the read barrier', () => {
     expect(barrier.due).toBe(true)
     barrier.answered(barrier.ask(), 6, 6)
     expect(await settled()).toEqual(['early', 'late'])
+  })
+
+  it('never asks under an id of an earlier boot, nor one that a number cannot hold exactly', () => {
+    const asked = new Set<number>()
+    for (const boot of [1_800_000_000, 1_800_000_001, 4_000_000_000]) {
+      const { barrier, add } = setUp({ boot })
+      for (let round = 0; round < 1000; round++) {
+        add('read')
+        const id = barrier.ask()
+        barrier.answered(id, 1, 1)
+        expect(Number.isSafeInteger(id)).toBe(true)
+        expect(asked.has(id)).toBe(false)
+        asked.add(id)
+      }
+    }
   })
 
   it('waits until the index is applied here', async () => {

@@ -1,0 +1,144 @@
+// What every answer has in common: its headers, and the one way in which errors go out, from routes and from before them.
+
+import { randomBytes } from 'node:crypto'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { TrivetError } from '../errors.ts'
+import type { NodeSurface } from '../node/surface.ts'
+import { answerUnread, hasUnreadBody } from './body.ts'
+import { ClientGone } from './connections.ts'
+import { asTrivetError, phraseOf, problemHeaders, problemOf } from './problem.ts'
+import { headers, problemType } from './protocol.ts'
+
+/** As much of a pino logger as is used here. */
+export type Logger = {
+  debug(fields: object, message: string): void
+  error(fields: object, message: string): void
+  isLevelEnabled?(level: string): boolean
+}
+
+// Lower case, so that what a handler set is found again.
+const revisionHeader = headers.revision.toLowerCase()
+
+/** What an error must not keep of the success it was to be. Fastify closes on a failed body; whether we must is judged here. */
+const successHeaders = ['etag', 'content-security-policy', 'x-content-type-options', 'connection'] as const
+
+/** A trace context as W3C writes it; anything else is not passed on, as it says. */
+const traceparentPattern = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?$/
+
+/** Counted within the process; the random part tells processes apart. */
+function requestIds(): () => string {
+  const process = randomBytes(5).toString('hex')
+  let count = 0
+  return () => {
+    count += 1
+    return `${process}-${count.toString(36)}`
+  }
+}
+
+/** Finishes answers. Knows the node, and whether the server is draining. */
+export class Answers {
+  readonly #node: NodeSurface
+  readonly #logger: Logger
+  #draining = false
+  readonly nextId = requestIds()
+
+  constructor(node: NodeSurface, logger: Logger) {
+    this.#node = node
+    this.#logger = logger
+  }
+
+  get draining(): boolean {
+    return this.#draining
+  }
+
+  /** From now on every answer tells its client to go elsewhere. */
+  drain(): void {
+    this.#draining = true
+  }
+
+  /** Puts the headers of every answer on this one. */
+  stamp(request: FastifyRequest, reply: FastifyReply): void {
+    reply.header('trivet-node', this.#node.id)
+    reply.header('trivet-request', request.id)
+    if (!reply.hasHeader(revisionHeader)) reply.header(revisionHeader, String(this.#node.state.revision))
+    if (!reply.hasHeader('cache-control')) reply.header('cache-control', 'no-store')
+    const trace = request.headers['traceparent']
+    if (typeof trace === 'string' && traceparentPattern.test(trace)) reply.header('traceparent', trace)
+    if (this.#draining) reply.header('trivet-draining', 'true').header('connection', 'close')
+    if (this.#logger.isLevelEnabled?.('debug') === true) this.#log(request, reply)
+  }
+
+  #log(request: FastifyRequest, reply: FastifyReply): void {
+    const { method, originalUrl: url, id, ip } = request
+    const traceparent = request.headers['traceparent']
+    const token = request.call?.token.name
+    this.#logger.debug(
+      { request: id, method, url, status: reply.statusCode, token, client: ip, traceparent },
+      'answered',
+    )
+  }
+
+  /** Answers a throw. What nobody foresaw is logged with its stack, and answered without. */
+  fail(thrown: unknown, request: FastifyRequest, reply: FastifyReply): void {
+    const { method, originalUrl: url, id } = request
+    if (thrown instanceof ClientGone) {
+      this.#logger.debug({ request: id, method, url }, 'the client has gone')
+      reply.hijack()
+      return
+    }
+    const error = asTrivetError(thrown)
+    if (error.code === 'internal') {
+      this.#logger.error({ request: id, method, url, err: error.cause ?? error }, 'a request failed')
+    }
+    for (const name of successHeaders) if (reply.hasHeader(name)) reply.removeHeader(name)
+    reply.code(error.status).header('cache-control', 'no-store')
+    for (const [name, value] of problemHeaders(error)) reply.header(name, value)
+    reply.header('content-type', problemType)
+    // As bytes, so that Fastify adds no charset to the type.
+    const body = Buffer.from(JSON.stringify(problemOf(error)))
+    if (!hasUnreadBody(request.raw)) {
+      reply.send(body)
+      return
+    }
+    this.stamp(request, reply)
+    reply.hijack()
+    answerUnread(request.raw, reply.raw, {
+      status: error.status,
+      headers: Object.entries(reply.getHeaders()).map(([name, value]) => [name, String(value)]),
+      body,
+    })
+  }
+
+  /** Answers a request that never reaches a route, on Node's own objects. */
+  refuse(error: TrivetError, message: IncomingMessage, response: ServerResponse): void {
+    const body = Buffer.from(JSON.stringify(problemOf(error)))
+    const list = this.#refusalHeaders(error)
+    answerUnread(message, response, { status: error.status, headers: list, body })
+  }
+
+  /** An error as the text of a whole HTTP/1.1 answer, for bytes that were no request. Closes the connection. */
+  refusalText(error: TrivetError): string {
+    const body = JSON.stringify(problemOf(error))
+    const list = [
+      ...this.#refusalHeaders(error),
+      ['Date', new Date().toUTCString()],
+      ['Content-Length', String(Buffer.byteLength(body))],
+      ['Connection', 'close'],
+    ]
+    const head = list.map(([name, value]) => `${name}: ${value}\r\n`).join('')
+    return `HTTP/1.1 ${error.status} ${phraseOf(error.status)}\r\n${head}\r\n${body}`
+  }
+
+  #refusalHeaders(error: TrivetError): readonly (readonly [string, string])[] {
+    return [
+      [headers.node, this.#node.id],
+      [headers.request, this.nextId()],
+      [headers.revision, String(this.#node.state.revision)],
+      ['Cache-Control', 'no-store'],
+      ['Content-Type', problemType],
+      ...problemHeaders(error),
+      ...(this.#draining ? [[headers.draining, 'true'] as const] : []),
+    ]
+  }
+}

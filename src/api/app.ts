@@ -1,0 +1,59 @@
+// What the routes share: the Fastify instance they are added to, what they may use, and how they tell of revision and timing.
+
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
+import type {
+  FastifyBaseLogger,
+  FastifyInstance,
+  FastifyReply,
+  RawReplyDefaultExpression,
+  RawRequestDefaultExpression,
+  RawServerDefault,
+} from 'fastify'
+import type { NodeSurface, WriteTiming } from '../node/surface.ts'
+import type { BodyReader } from './body.ts'
+import type { Gate } from './gate.ts'
+import { headers } from './protocol.ts'
+
+export type App = FastifyInstance<
+  RawServerDefault,
+  RawRequestDefaultExpression,
+  RawReplyDefaultExpression,
+  FastifyBaseLogger,
+  TypeBoxTypeProvider
+>
+
+export type ApiLimits = {
+  /** The longest key, in bytes. */
+  readonly keyBytes: number
+  /** The largest value of a store that sets no limit of its own, in bytes. */
+  readonly valueBytes: number
+}
+
+/** What a route may use. */
+export type RouteContext = {
+  readonly node: NodeSurface
+  readonly gate: Gate
+  readonly bodies: BodyReader
+  readonly limits: ApiLimits
+  /** True from the moment the server was told to drain. */
+  readonly draining: () => boolean
+}
+
+/** Says which state an answer was made at, where that is not simply the one of now. */
+export function setRevision(reply: FastifyReply, revision: number): void {
+  reply.header(headers.revision, String(revision))
+}
+
+/** Tells where the time of a write went. */
+export function setTiming(reply: FastifyReply, timing: WriteTiming): void {
+  reply.header(
+    'Server-Timing',
+    `forward;dur=${milliseconds(timing.forward)}, queue;dur=${milliseconds(timing.queue)}, ` +
+      `fsync;dur=${milliseconds(timing.fsync)}, quorum;dur=${milliseconds(timing.quorum)}, ` +
+      `apply;dur=${milliseconds(timing.apply)}`,
+  )
+}
+
+function milliseconds(duration: number): number {
+  return Math.round(duration * 1000) / 1000
+}

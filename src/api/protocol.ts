@@ -1,0 +1,150 @@
+// What travels over HTTP: header names and JSON shapes, shared by server and SDK. Types and constants only; runs in a browser.
+
+import type { ErrorCode } from '../errors.ts'
+
+/** Our own headers, in the spelling people read. HTTP compares them in any case. */
+export const headers = {
+  /** On every answer: the node that gave it. */
+  node: 'Trivet-Node',
+  /** On every answer: an id of the request, also in that node's log. */
+  request: 'Trivet-Request',
+  /** On every answer: the revision of the state it was made at, to be passed on as `minRevision`. */
+  revision: 'Trivet-Revision',
+  /** On every error: its code. */
+  error: 'Trivet-Error',
+  /** `true` on an answer from this node's own state, asked for with `consistency=stale`. */
+  stale: 'Trivet-Stale',
+  /** `true` when the node is about to stop: the next request should go to another. */
+  draining: 'Trivet-Draining',
+  /** When the key expires, ISO 8601; absent when it does not. */
+  expires: 'Trivet-Expires',
+  /** On a request: how long the node may take, a duration from 10ms to 60s. */
+  timeout: 'Trivet-Timeout',
+} as const
+
+/** The media type of every error's body. */
+export const problemType = 'application/problem+json'
+
+/** The type of a value that was stored without one. */
+export const defaultContentType = 'application/octet-stream'
+
+/** How many keys a page of a listing may have, and has unless told otherwise. */
+export const pageLimits = { keys: 10_000, defaultKeys: 1000 } as const
+
+/** How long a request is worked on: unless told otherwise, and at the least and most. In milliseconds. */
+export const timeouts = { default: 5000, least: 10, most: 60_000 } as const
+
+/** The body of every error (RFC 9457). */
+export type Problem = {
+  /** `urn:trivet:` and the code. */
+  readonly type: string
+  readonly title: string
+  readonly status: number
+  /** What went wrong here, in one sentence. */
+  readonly detail: string
+  readonly code: ErrorCode
+  /** Whether the same request may succeed later, unchanged. */
+  readonly retryable: boolean
+  /** The parameter, header or field that is wrong. */
+  readonly field?: string
+  /** The limit that was hit, and what was offered, in the limit's unit. */
+  readonly limit?: number
+  readonly actual?: number
+  /** The position of the failing operation in a batch or transaction. */
+  readonly index?: number
+  /** The key's present revision, with `condition-failed`; 0 when it is absent. */
+  readonly revision?: number
+  /** Why a node is not ready, or ill. */
+  readonly reasons?: readonly string[]
+}
+
+/** PUT of a key. */
+export type Written = {
+  readonly revision: number
+  readonly created: boolean
+  /** False when the same bytes and type stood there. */
+  readonly changed: boolean
+}
+
+/** DELETE of a key. */
+export type Deleted = { readonly revision: number; readonly deleted: boolean }
+
+export type ListedKey = {
+  readonly key: string
+  /** The revision that last wrote it. */
+  readonly revision: number
+  /** Of the value, in bytes. */
+  readonly size: number
+  readonly contentType: string
+  /** ISO 8601. */
+  readonly expires?: string
+}
+
+/** One page of a listing, consistent at `revision`. */
+export type KeyPage = {
+  readonly keys: readonly ListedKey[]
+  /** Asks for the next page with the same query; absent on the last one. */
+  readonly cursor?: string
+  readonly revision: number
+}
+
+export type StoreDescription = {
+  readonly name: string
+  /** Default time to live of its keys, a duration. */
+  readonly ttl?: string
+  /** The largest value it takes, in bytes. */
+  readonly maxValueBytes: number
+  /** How many keys it has, and their keys and values in bytes: shown to admins and whole-store grants. */
+  readonly keys?: number
+  readonly bytes?: number
+}
+
+export type StoreList = { readonly stores: readonly StoreDescription[] }
+
+export type GrantDescription = {
+  readonly store: string
+  readonly access: 'read' | 'read-write'
+  readonly prefix?: string
+}
+
+/** Who the token of a request speaks for. An admin has no grants: it may open everything. */
+export type Me = {
+  readonly principal: { readonly type: 'admin' | 'monitor' | 'component'; readonly name: string }
+  readonly grants: readonly GrantDescription[]
+}
+
+export type MemberDescription = {
+  readonly id: string
+  /** `unknown` when it has not been heard from lately. */
+  readonly role: 'follower' | 'preCandidate' | 'candidate' | 'leader' | 'learner' | 'unknown'
+  readonly voter: boolean
+  readonly http: string
+  readonly p2p: string
+  readonly peer: string
+  readonly version?: string
+  readonly term?: number
+  readonly commitIndex?: number
+  readonly lastApplied?: number
+  /** Entries it has still to apply. */
+  readonly lag?: number
+  readonly healthy: boolean
+  readonly alarms: readonly string[]
+  /** Whether it is the node that answers. */
+  readonly self: boolean
+}
+
+export type ClusterDescription = {
+  readonly cluster: string
+  readonly id: string
+  /** Absent while none is known. */
+  readonly leader?: string
+  readonly term: number
+  readonly revision: number
+  readonly members: readonly MemberDescription[]
+}
+
+/** POST /v1/cluster/leader: whom leadership was handed to. */
+export type Handover = { readonly leader: string }
+
+/** GET /livez and /readyz. */
+export type Health = { readonly status: 'ok' }

@@ -1,0 +1,170 @@
+// The schemas of what comes in and goes out: they validate, they serialize, and `/openapi.json` is made of them.
+
+import Type from 'typebox'
+import { pageLimits } from './protocol.ts'
+
+const Revision = Type.Integer({ minimum: 1, description: 'Strictly increasing with every write command' })
+
+/** The largest number JavaScript counts exactly to. */
+const maxRevision = Number.MAX_SAFE_INTEGER
+
+export const StoreParams = Type.Object({ store: Type.String({ description: 'The name of a store' }) })
+
+/** The parameters of every read. */
+const readParameters = {
+  consistency: Type.Optional(
+    Type.Enum(['linearizable', 'stale'], {
+      description:
+        'linearizable (the default) reflects every write acknowledged before; stale answers from this node alone, even without a leader',
+    }),
+  ),
+  minRevision: Type.Optional(
+    Type.Integer({
+      minimum: 0,
+      maximum: maxRevision,
+      description: 'Wait until this node has applied that revision',
+    }),
+  ),
+}
+
+const closed = { additionalProperties: false } as const
+
+export const ReadQuery = Type.Object(readParameters, closed)
+
+export const NoQuery = Type.Object({}, closed)
+
+export const ListQuery = Type.Object(
+  {
+    prefix: Type.Optional(Type.String({ description: 'Only keys that begin with this' })),
+    start: Type.Optional(Type.String({ description: 'Only keys from this one on, by bytes' })),
+    end: Type.Optional(Type.String({ description: 'Only keys before this one, by bytes' })),
+    reverse: Type.Optional(Type.Boolean({ description: 'From the last key to the first' })),
+    limit: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        maximum: pageLimits.keys,
+        description: `How many keys at most; ${pageLimits.defaultKeys} unless given. Pages are bounded by bytes too`,
+      }),
+    ),
+    cursor: Type.Optional(Type.String({ description: 'From the page before, with the same query' })),
+    ...readParameters,
+  },
+  closed,
+)
+
+export const Written = Type.Object(
+  { revision: Revision, created: Type.Boolean(), changed: Type.Boolean() },
+  { description: 'Stored. `changed` is false when the same bytes and type stood there' },
+)
+
+export const Deleted = Type.Object(
+  { revision: Revision, deleted: Type.Boolean() },
+  { description: 'Absent now. `deleted` tells whether it was there' },
+)
+
+const Timestamp = Type.String({ format: 'date-time' })
+
+export const KeyPage = Type.Object(
+  {
+    keys: Type.Array(
+      Type.Object({
+        key: Type.String(),
+        revision: Revision,
+        size: Type.Integer({ minimum: 0, description: 'Of the value, in bytes' }),
+        contentType: Type.String(),
+        expires: Type.Optional(Timestamp),
+      }),
+    ),
+    cursor: Type.Optional(Type.String({ description: 'Asks for the next page; absent on the last one' })),
+    revision: Type.Integer({ minimum: 0, description: 'Of the state this page is consistent with' }),
+  },
+  { description: 'One page of keys in the order of their bytes' },
+)
+
+export const StoreDescription = Type.Object(
+  {
+    name: Type.String(),
+    ttl: Type.Optional(Type.String({ description: 'Default time to live, a duration' })),
+    maxValueBytes: Type.Integer(),
+    keys: Type.Optional(Type.Integer({ description: 'Only for admins and grants of the whole store' })),
+    bytes: Type.Optional(Type.Integer({ description: 'Of keys and values; shown to the same' })),
+  },
+  { description: 'A store' },
+)
+
+export const StoreList = Type.Object(
+  { stores: Type.Array(StoreDescription) },
+  { description: 'The stores this token may open' },
+)
+
+export const Me = Type.Object(
+  {
+    principal: Type.Object({ type: Type.Enum(['admin', 'monitor', 'component']), name: Type.String() }),
+    grants: Type.Array(
+      Type.Object({
+        store: Type.String(),
+        access: Type.Enum(['read', 'read-write']),
+        prefix: Type.Optional(Type.String()),
+      }),
+    ),
+  },
+  { description: 'Who the token speaks for. An admin needs no grants' },
+)
+
+const Count = Type.Integer({ minimum: 0 })
+
+export const ClusterDescription = Type.Object(
+  {
+    cluster: Type.String(),
+    id: Type.String(),
+    leader: Type.Optional(Type.String()),
+    term: Count,
+    revision: Count,
+    members: Type.Array(
+      Type.Object({
+        id: Type.String(),
+        role: Type.Enum(['follower', 'preCandidate', 'candidate', 'leader', 'learner', 'unknown']),
+        voter: Type.Boolean(),
+        http: Type.String(),
+        p2p: Type.String(),
+        peer: Type.String(),
+        version: Type.Optional(Type.String()),
+        term: Type.Optional(Count),
+        commitIndex: Type.Optional(Count),
+        lastApplied: Type.Optional(Count),
+        lag: Type.Optional(Count),
+        healthy: Type.Boolean(),
+        alarms: Type.Array(Type.String()),
+        self: Type.Boolean(),
+      }),
+    ),
+  },
+  { description: 'The cluster as this node sees it' },
+)
+
+export const HandoverRequest = Type.Object(
+  { to: Type.String({ minLength: 1, description: 'The id of the member that is to lead' }) },
+  closed,
+)
+
+export const Handover = Type.Object({ leader: Type.String() }, { description: 'Leadership was handed over' })
+
+export const Health = Type.Object({ status: Type.Literal('ok') }, { description: 'It is' })
+
+export const Problem = Type.Object(
+  {
+    type: Type.String(),
+    title: Type.String(),
+    status: Type.Integer(),
+    detail: Type.String(),
+    code: Type.String(),
+    retryable: Type.Boolean(),
+    field: Type.Optional(Type.String()),
+    limit: Type.Optional(Type.Number()),
+    actual: Type.Optional(Type.Number()),
+    index: Type.Optional(Type.Integer()),
+    revision: Type.Optional(Type.Integer()),
+    reasons: Type.Optional(Type.Array(Type.String())),
+  },
+  { description: 'A refusal or failure' },
+)

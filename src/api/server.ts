@@ -1,0 +1,254 @@
+// The REST server of a node: Fastify with our routes behind our gate, from listening to draining to the last answer.
+
+import type { IncomingMessage } from 'node:http'
+import https from 'node:https'
+import type { AddressInfo } from 'node:net'
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
+import fastify, { type FastifyReply, type InjectOptions, type LightMyRequestResponse } from 'fastify'
+import { TrivetError } from '../errors.ts'
+import type { NodeSurface } from '../node/surface.ts'
+import { Answers, type Logger } from './answers.ts'
+import type { ApiLimits, App, RouteContext } from './app.ts'
+import { BodyReader, bodiesBound } from './body.ts'
+import { Gate, notFound } from './gate.ts'
+import {
+  createListener,
+  type Listener,
+  type ListenerTimes,
+  listenFailure,
+  maxHeaderBytes,
+  readTls,
+  type TlsFiles,
+  type TlsPair,
+} from './listener.ts'
+import { addOpenapi } from './openapi.ts'
+import { addClusterRoutes } from './routes/cluster.ts'
+import { addHealthRoutes } from './routes/health.ts'
+import { addKeyRoutes } from './routes/keys.ts'
+import { addListingRoute } from './routes/listing.ts'
+import { addStoreRoutes } from './routes/stores.ts'
+import { parseQuery, routedTarget } from './url.ts'
+import { compileValidator } from './validation.ts'
+
+export type { Logger } from './answers.ts'
+
+export type ApiOptions = {
+  readonly node: NodeSurface
+  readonly limits: ApiLimits
+  /** Serve HTTPS with these PEM files; plain HTTP when absent. */
+  readonly tls?: TlsFiles | undefined
+  /** Believe `X-Forwarded-For` about who the client is: from anybody, or from these addresses. Only the log tells. */
+  readonly trustProxy?: boolean | string | readonly string[] | undefined
+  readonly logger: Logger
+  /** How long clients may take; the defaults suit slow uploads over bad lines. */
+  readonly times?: Partial<ListenerTimes> | undefined
+  /** How long `close` waits for answers in flight, in milliseconds; 10 s unless given. */
+  readonly closeTimeout?: number | undefined
+  /** The bytes of request bodies being read at one time, in all; 128 MiB unless given. */
+  readonly bodiesBytes?: number | undefined
+}
+
+export type ApiAddress = { readonly host: string; readonly port: number; readonly url: string }
+
+const defaultTimes: ListenerTimes = { headers: 15_000, request: 120_000, idle: 72_000, stall: 120_000 }
+const defaultCloseTimeout = 10_000
+
+const methods = ['GET', 'HEAD', 'PUT', 'POST', 'DELETE', 'PATCH', 'OPTIONS'] as const
+
+/**
+ * The REST surface of one node.
+ *
+ *     const api = await createApi({ node, limits, logger })
+ *     await api.listen({ host: '127.0.0.1', port: 7001 })
+ */
+export async function createApi(options: ApiOptions): Promise<Api> {
+  const api = new Api(options, options.tls === undefined ? undefined : await readTls(options.tls))
+  await api.ready()
+  return api
+}
+
+export class Api {
+  readonly #options: ApiOptions
+  readonly #app: App
+  readonly #answers: Answers
+  readonly #listener: Listener
+
+  constructor(options: ApiOptions, tls: TlsPair | undefined) {
+    this.#options = options
+    const answers = new Answers(options.node, options.logger)
+    let listener: Listener | undefined
+    const app = fastify({
+      serverFactory: (routes) => {
+        listener = createListener({ answers, routes, tls, times: { ...defaultTimes, ...options.times } })
+        return listener.server
+      },
+      genReqId: () => answers.nextId(),
+      trustProxy:
+        typeof options.trustProxy === 'object' ? [...options.trustProxy] : (options.trustProxy ?? false),
+      rewriteUrl: (message) => routedTarget(message.url ?? '/'),
+      routerOptions: { maxParamLength: maxHeaderBytes, querystringParser: parseQuery },
+      exposeHeadRoutes: false,
+      // Whoever comes on a standing connection while the server closes is still served.
+      return503OnClosing: false,
+      clientErrorHandler: (error, socket) => listener?.connections.failed(error, socket),
+      frameworkErrors: (error, request, reply) => {
+        answers.stamp(request, reply)
+        answers.fail(error, request, reply)
+      },
+    }).withTypeProvider<TypeBoxTypeProvider>()
+    if (listener === undefined) throw new Error('Fastify made no server')
+    this.#app = app
+    this.#answers = answers
+    this.#listener = listener
+    this.#addRoutes()
+  }
+
+  #addRoutes(): void {
+    const { node, limits } = this.#options
+    const bodies = new BodyReader(this.#options.bodiesBytes ?? bodiesBound)
+    const gate = new Gate({ node, connections: this.#listener.connections, keyBytes: limits.keyBytes })
+    const context: RouteContext = { node, gate, bodies, limits, draining: () => this.#answers.draining }
+    const app = this.#app
+    prepare(app, this.#answers, bodies)
+    addOpenapi(app, node.version)
+    // Routes are added once the generator listens.
+    app.after(() => {
+      addKeyRoutes(app, context)
+      addListingRoute(app, context)
+      addStoreRoutes(app, context)
+      addClusterRoutes(app, context)
+      addHealthRoutes(app, context)
+    })
+  }
+
+  /** Resolves when all routes stand. `createApi` has waited for it. */
+  async ready(): Promise<void> {
+    await this.#app.ready()
+  }
+
+  /** Starts listening. Rejects with one sentence for operators when the address cannot be had. Port 0 picks a free one. */
+  async listen(address: { readonly host: string; readonly port: number }): Promise<void> {
+    try {
+      await this.#app.listen({ ...address })
+    } catch (cause) {
+      throw listenFailure(address, cause)
+    }
+  }
+
+  /** Where it listens. Throws before `listen` and after `close`. */
+  get address(): ApiAddress {
+    const bound = this.#listener.server.address()
+    if (!isAddressInfo(bound)) throw new Error('The API does not listen')
+    const host = bound.family === 'IPv6' ? `[${bound.address}]` : bound.address
+    const scheme = this.#options.tls === undefined ? 'http' : 'https'
+    return { host: bound.address, port: bound.port, url: `${scheme}://${host}:${bound.port}` }
+  }
+
+  /** How many clients are connected. */
+  get connections(): number {
+    return this.#listener.connections.size
+  }
+
+  /** From now on the node is not ready, and every answer sends its client elsewhere. Requests are still served. */
+  drain(): void {
+    this.#answers.drain()
+  }
+
+  /** Stops listening and waits for the answers in flight, for as long as the option allows; then cuts what is left. */
+  async close(): Promise<void> {
+    this.#answers.drain()
+    const { server, connections } = this.#listener
+    const timer = setTimeout(
+      () => server.closeAllConnections(),
+      this.#options.closeTimeout ?? defaultCloseTimeout,
+    )
+    try {
+      const closed = this.#app.close()
+      connections.closeIdle()
+      await closed
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
+  /** Answers a request without a socket. */
+  inject(request: InjectOptions): Promise<LightMyRequestResponse> {
+    return this.#app.inject(request)
+  }
+
+  /** Reads the TLS files again; new connections use them. Rejects with one sentence, and keeps the old ones, when they are no good. */
+  async reloadTls(): Promise<void> {
+    const { server } = this.#listener
+    const { tls } = this.#options
+    if (tls === undefined || !(server instanceof https.Server)) throw new Error('The API serves no TLS')
+    const read = await readTls(tls)
+    server.setSecureContext({ ...read, minVersion: 'TLSv1.2' })
+  }
+}
+
+function isAddressInfo(bound: AddressInfo | string | null): bound is AddressInfo {
+  return typeof bound === 'object' && bound !== null
+}
+
+/** Everything that holds for all routes: validation, bodies, headers, errors, and what is no route. */
+function prepare(app: App, answers: Answers, bodies: BodyReader): void {
+  app.setValidatorCompiler(compileValidator)
+  app.decorateRequest('call', null)
+  // A route without a rule would be open to all without anybody having said so.
+  app.addHook('onRoute', ({ config, method, url }) => {
+    if (config?.rule === undefined) throw new Error(`the route ${String(method)} ${url} has no rule`)
+  })
+  app.addHook('onSend', (request, reply, payload, done) => {
+    answers.stamp(request, reply)
+    done(null, payload)
+  })
+  app.setErrorHandler((error, request, reply) => answers.fail(error, request, reply))
+  app.setNotFoundHandler((request, reply) => {
+    answers.fail(unroutable(app, request.raw.url ?? '/', reply), request, reply)
+  })
+  // A value is any bytes of any type, read by its handler after every other check; Fastify leaves these bodies alone.
+  app.addHttpMethod('PUT', { hasBody: false, overrideExisting: true })
+  app.addHttpMethod('DELETE', { hasBody: false, overrideExisting: true })
+  app.removeAllContentTypeParsers()
+  app.addContentTypeParser('*', (request, _payload, done) => {
+    if (request.is404) {
+      done(null)
+      return
+    }
+    const type = request.headers['content-type']
+    if (type !== undefined && !/^application\/json *(;|$)/i.test(type)) {
+      done(
+        new TrivetError('unsupported-media-type', 'This route takes application/json', {
+          field: 'content-type',
+        }),
+      )
+      return
+    }
+    const bytes = request.routeOptions.bodyLimit ?? maxHeaderBytes
+    readJson(bodies, request.raw, bytes).then(
+      (body) => done(null, body),
+      (error: Error) => done(error),
+    )
+  })
+}
+
+async function readJson(bodies: BodyReader, message: IncomingMessage, bytes: number): Promise<unknown> {
+  const body = await bodies.read(message, { code: 'request-too-large', bytes })
+  if (body.length === 0) return undefined
+  try {
+    const parsed: unknown = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body))
+    return parsed
+  } catch (cause) {
+    throw new TrivetError('invalid-request', 'The body is not well-formed JSON', { field: 'body', cause })
+  }
+}
+
+/** 405 with the methods that the path has, 404 when it has none. */
+function unroutable(app: App, path: string, reply: FastifyReply): TrivetError {
+  // The router would take the nothing after a last slash for a parameter.
+  const slashed = /\/(?:$|\?)/.test(path)
+  const allowed = slashed ? [] : methods.filter((method) => app.findRoute({ method, url: path }) !== null)
+  if (allowed.length === 0) return notFound()
+  reply.header('allow', allowed.join(', '))
+  return new TrivetError('method-not-allowed', `This path serves ${allowed.join(', ')}`)
+}

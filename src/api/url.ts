@@ -1,0 +1,161 @@
+// URLs read by the contract's rules: keys cut out before any router decodes them, query parameters each at most once.
+
+import { isUtf8 } from 'node:buffer'
+import { TrivetError } from '../errors.ts'
+
+const slash = 0x2f
+const dot = 0x2e
+const percent = 0x25
+
+/**
+ * Where the key begins in a request target `/v1/stores/{store}/keys/{key}`; -1 for every other target. Proxies may
+ * send the absolute form (RFC 9112, 3.2.2), so the path need not begin the text.
+ */
+function keyStart(target: string): number {
+  const path = pathStart(target)
+  if (!target.startsWith('/v1/stores/', path)) return -1
+  const query = target.indexOf('?', path)
+  const store = path + '/v1/stores/'.length
+  const end = target.indexOf('/', store)
+  if (end <= store || (query !== -1 && query < end) || !target.startsWith('/keys/', end)) return -1
+  return end + '/keys/'.length
+}
+
+function pathStart(target: string): number {
+  if (target.charCodeAt(0) === slash) return 0
+  return /^https?:\/\/[^/?#]*/i.exec(target)?.[0].length ?? 0
+}
+
+/** What the router sees in the key's place. */
+const placeholder = '-'
+
+/**
+ * The target to route by: without its key, which the router would decode, limit and refuse by rules of its own
+ * (a key of 4,096 bytes, `%2F`, `%FF`). `rawKey` finds the key again in the original.
+ */
+export function routedTarget(target: string): string {
+  const start = keyStart(target)
+  if (start === -1) return target.slice(pathStart(target))
+  const query = target.indexOf('?', start)
+  return target.slice(pathStart(target), start) + placeholder + (query === -1 ? '' : target.slice(query))
+}
+
+/** The key of a request target as it was sent, still percent-encoded; undefined when the target names none. */
+export function rawKey(target: string): string | undefined {
+  const start = keyStart(target)
+  if (start === -1) return undefined
+  const query = target.indexOf('?', start)
+  return query === -1 ? target.slice(start) : target.slice(start, query)
+}
+
+/** The bytes of a key from a path. Throws `invalid-key` when it is none, longer than `limit`, or would not survive proxies. */
+export function decodeKey(raw: string, limit: number): Uint8Array {
+  const key = percentDecode(raw)
+  if (key === undefined) {
+    throw invalidKey('The key in the path must be percent-encoded, two hexadecimal digits after each %')
+  }
+  if (key.length === 0) throw invalidKey('A key has at least one byte')
+  if (key.length > limit) {
+    throw new TrivetError('invalid-key', `A key has at most ${limit} bytes; this one has ${key.length}`, {
+      field: 'key',
+      limit,
+      actual: key.length,
+    })
+  }
+  if (!isUtf8(key)) throw invalidKey('A key is well-formed UTF-8')
+  if (key.includes(dot) && hasDotSegment(key)) {
+    throw invalidKey(
+      'A key with a segment . or .. cannot stand in a path: clients and proxies rewrite such paths',
+    )
+  }
+  return key
+}
+
+function invalidKey(sentence: string): TrivetError {
+  return new TrivetError('invalid-key', sentence, { field: 'key' })
+}
+
+/** Undefined for a stray `%` and for characters that may not stand in a URL. `+` is a plus. */
+function percentDecode(raw: string): Buffer | undefined {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+  if (/[\x00-\x20\x7f-\uffff#]/.test(raw)) return undefined
+  const bytes = Buffer.from(raw, 'latin1')
+  let read = bytes.indexOf(percent)
+  if (read === -1) return bytes
+  let written = read
+  while (read < bytes.length) {
+    const byte = bytes[read] ?? 0
+    if (byte !== percent) {
+      bytes[written++] = byte
+      read += 1
+      continue
+    }
+    const high = hexDigit(bytes[read + 1])
+    const low = hexDigit(bytes[read + 2])
+    if (high === -1 || low === -1) return undefined
+    bytes[written++] = high * 16 + low
+    read += 3
+  }
+  return bytes.subarray(0, written)
+}
+
+function hexDigit(byte: number | undefined): number {
+  if (byte === undefined) return -1
+  if (byte >= 0x30 && byte <= 0x39) return byte - 0x30
+  const letter = byte | 0x20
+  return letter >= 0x61 && letter <= 0x66 ? letter - 0x57 : -1
+}
+
+function hasDotSegment(key: Buffer): boolean {
+  return key
+    .toString('latin1')
+    .split('/')
+    .some((segment) => segment === '.' || segment === '..')
+}
+
+/** A mistake in the query that a parser cannot throw, because it runs inside the router. */
+const mistake: unique symbol = Symbol('mistake')
+
+export type Query = Record<string, string> & { [mistake]?: TrivetError }
+
+const emptyQuery: Query = Object.freeze(Object.create(null))
+
+/** Reads a query string as forms write it (`+` is a space). A mistake in it is found with `queryMistake`. */
+export function parseQuery(text: string): Query {
+  if (text === '') return emptyQuery
+  const query: Query = Object.create(null)
+  for (const part of text.split('&')) {
+    if (part === '') continue
+    const equals = part.indexOf('=')
+    const name = decodeQueryPart(equals === -1 ? part : part.slice(0, equals))
+    const value = decodeQueryPart(equals === -1 ? '' : part.slice(equals + 1))
+    if (name === undefined || value === undefined) {
+      const field = name ?? part.slice(0, 100)
+      query[mistake] ??= invalidParameter(field, 'must be percent-encoded UTF-8')
+    } else if (name in query) {
+      query[mistake] ??= invalidParameter(name, 'may be given once')
+    } else {
+      query[name] = value
+    }
+  }
+  return query
+}
+
+/** The first mistake that `parseQuery` found, as an `invalid-request` that names its parameter. */
+export function queryMistake(query: unknown): TrivetError | undefined {
+  return typeof query === 'object' && query !== null ? (query as Query)[mistake] : undefined
+}
+
+function decodeQueryPart(text: string): string | undefined {
+  try {
+    return decodeURIComponent(text.includes('+') ? text.replaceAll('+', ' ') : text)
+  } catch {
+    // The only error it has is a malformed sequence, which the caller reports with its field.
+    return undefined
+  }
+}
+
+/** An `invalid-request` about one query parameter. */
+function invalidParameter(field: string, fault: string): TrivetError {
+  return new TrivetError('invalid-request', `The query parameter ${field} ${fault}`, { field })
+}

@@ -1,0 +1,79 @@
+// The `trivet` command as a whole: its commands, how they fail, and what a shell learns from that.
+
+import { AssertionError } from 'node:assert'
+import { Command, CommanderError } from 'commander'
+
+import { TrivetError } from '../errors.ts'
+import { InvariantError } from '../raft/assert.ts'
+import { version } from '../version.ts'
+import { addClusterCommands } from './cluster.ts'
+import { addDataCommands } from './data.ts'
+import { addServerCommands } from './server.ts'
+
+/**
+ * Runs one command and resolves with its exit status: 0 done, 1 refused or failed, 2 usage, 3 no such key, 4 condition
+ * failed, 5 outcome unknown. `complain` gets one sentence about what went wrong.
+ */
+export async function run(args: readonly string[], complain: (sentence: string) => void): Promise<number> {
+  try {
+    let status = 0
+    const program = createProgram(complain, (ended) => {
+      status = ended
+    })
+    await program.parseAsync(args, { from: 'user' })
+    return status
+  } catch (error) {
+    // Commander has said its sentence already.
+    if (!(error instanceof CommanderError)) complain(describe(error))
+    return exitStatus(error)
+  }
+}
+
+function createProgram(complain: (sentence: string) => void, end: (status: number) => void): Command {
+  const program = new Command('trivet')
+  program
+    .description('A replicated key-value store.')
+    .version(version)
+    .exitOverride()
+    // One sentence, whatever commander would spread over lines.
+    .configureOutput({
+      outputError: (text) =>
+        complain(
+          text
+            .trim()
+            .replace(/^error: /, '')
+            .replace(/\s*\n\s*/g, ' '),
+        ),
+    })
+    .helpCommand(false)
+  addServerCommands(program, end)
+  addDataCommands(program)
+  addClusterCommands(program)
+  return program
+}
+
+function exitStatus(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
+  if (!(error instanceof TrivetError)) return 1
+  switch (error.code) {
+    case 'no-such-key':
+      return 3
+    case 'condition-failed':
+      return 4
+    case 'outcome-unknown':
+      return 5
+    default:
+      return 1
+  }
+}
+
+/** Errors of our own making, as opposed to an operator's: where they happened is what matters. */
+const faults = [TypeError, RangeError, ReferenceError, SyntaxError, AssertionError, InvariantError]
+
+/** One line for a refusal or an operator's mistake; where it was for a fault of our own. */
+function describe(error: unknown): string {
+  if (error instanceof TrivetError) return `${error.code}: ${error.detail}`
+  if (!(error instanceof Error)) return String(error)
+  const fault = faults.some((kind) => error instanceof kind)
+  return fault ? (error.stack ?? error.message) : error.message
+}

@@ -1,0 +1,112 @@
+// `trivet start`: one node of a configured cluster as a process: its data, its peers, its HTTP.
+
+import { unwatchFile, watchFile } from 'node:fs'
+import type { Logger } from 'pino'
+import { type Api, createApi } from '../api/server.ts'
+import { type ClusterConfig, loadConfig, type NodeConfig } from '../node/config.ts'
+import { openNode } from '../node/open.ts'
+import { checkListening } from './ports.ts'
+import { runService, type Service } from './service.ts'
+
+export type StartOptions = {
+  readonly config: string
+  readonly node: string
+  /** Instead of the data directory that the file names. */
+  readonly data?: string
+  readonly foundWithout: readonly string[]
+}
+
+/** Runs a node until it is told to stop; returns the exit status. Rejects with an operator's sentence. */
+export async function start(options: StartOptions): Promise<number> {
+  const config = loadConfig(options.config, process.env)
+  const own = config.nodes.find(({ id }) => id === options.node)
+  const ids = config.nodes.map(({ id }) => id).join(', ')
+  if (own === undefined)
+    throw new Error(`${options.config} has no node ${options.node}; its nodes are ${ids}.`)
+  for (const absent of options.foundWithout) {
+    if (!config.nodes.some(({ id }) => id === absent)) {
+      throw new Error(`--found-without ${absent}: ${options.config} has no such node; its nodes are ${ids}.`)
+    }
+    if (absent === own.id) throw new Error(`--found-without ${absent} names this very node.`)
+  }
+  await checkListening(own.listen.http, `HTTP of ${own.id}`, `change it in ${options.config}`)
+  const data = options.data ?? own.data
+  return runService({
+    id: own.id,
+    data,
+    shutdownDelayMs: config.http.shutdownDelay,
+    begin: (parts) => begin({ config, own, data, foundWithout: options.foundWithout, ...parts }),
+  })
+}
+
+async function begin(options: {
+  readonly config: ClusterConfig
+  readonly own: NodeConfig
+  readonly data: string
+  readonly foundWithout: readonly string[]
+  readonly logger: Logger
+  readonly onFatal: (error: Error) => void
+}): Promise<Service> {
+  const { config, own, data, foundWithout, logger, onFatal } = options
+  const node = await openNode({
+    settings: {
+      id: own.id,
+      cluster: config.cluster,
+      nodes: config.nodes.map(({ id, peer, http, p2p }) => ({ id, peer, http, p2p })),
+      stores: config.stores,
+      tokens: config.tokens,
+      valueBytes: config.limits.valueBytes,
+      heartbeatMs: config.raft.heartbeat,
+      electionMs: config.raft.election,
+      foundWithout,
+    },
+    data,
+    listen: own.listen.p2p,
+    logger,
+    onFatal,
+  })
+  let api: Api
+  try {
+    api = await createApi({
+      node,
+      limits: config.limits,
+      tls: config.tls,
+      trustProxy: config.http.trustProxy,
+      logger,
+    })
+    await api.listen(own.listen.http)
+  } catch (error) {
+    await node.stop()
+    throw error
+  }
+  const { host, port } = own.listen.http
+  logger.info({ http: `${host}:${port}`, p2p: own.listen.p2p, data }, `${own.id} listens`)
+  const unwatch = config.tls === undefined ? () => {} : watchTls(config.tls, () => api.reloadTls(), logger)
+  return {
+    drain: () => api.drain(),
+    stop: async () => {
+      unwatch()
+      await api.close()
+      await node.stop()
+    },
+  }
+}
+
+/** Certificates are renewed while a node runs. Files that cannot be used leave the old ones in force, and are logged. */
+function watchTls(
+  files: { readonly cert: string; readonly key: string },
+  reload: () => Promise<void>,
+  logger: Logger,
+): () => void {
+  const changed = (): void => {
+    reload().then(
+      () => logger.info('the TLS files have changed and are in use'),
+      (error: unknown) => logger.error({ err: error }, 'the TLS files have changed but cannot be used'),
+    )
+  }
+  const paths = [files.cert, files.key]
+  for (const path of paths) watchFile(path, { interval: 5000, persistent: false }, changed)
+  return () => {
+    for (const path of paths) unwatchFile(path, changed)
+  }
+}

@@ -1,0 +1,67 @@
+// libp2p's connections and streams, turned into what the links use: raw events, no iterators, no error that escapes.
+
+import type { Connection, Stream, StreamMessageEvent } from '@libp2p/interface'
+
+import type { ByteStream, ByteStreamEvents, Lane } from './lanes.ts'
+import type { PeerConnection } from './peer-link.ts'
+
+/** What each stream is opened for. The major version is part of the name: another one is another protocol. */
+export const protocols = {
+  control: '/trivet/1/control',
+  bulk: '/trivet/1/bulk',
+  ask: '/trivet/1/ask',
+} as const satisfies Record<Lane | 'ask', string>
+
+/** A connection as a link sees it. */
+export function adaptConnection(connection: Connection): PeerConnection {
+  return {
+    dialledByUs: connection.direction === 'outbound',
+    get isOpen() {
+      return connection.status === 'open'
+    },
+    openStream: async (protocol, events, signal) =>
+      adaptStream(await connection.newStream(protocols[protocol], { signal }), events),
+    close: (how) => {
+      if (how === 'at once') connection.abort(new Error('closed by this node'))
+      else connection.close().catch((error: Error) => connection.abort(error))
+    },
+  }
+}
+
+/** Listeners are attached in here at once: without one, what arrives would pile up and end the stream. */
+export function adaptStream(stream: Stream, events: ByteStreamEvents): ByteStream {
+  let isOver = false
+  const end = () => {
+    if (stream.writeStatus === 'writable') stream.close().catch((error: Error) => stream.abort(error))
+  }
+  const closed = () => {
+    if (isOver) return
+    isOver = true
+    end()
+    events.closed()
+  }
+  stream.addEventListener('message', ({ data }: StreamMessageEvent) => {
+    for (const piece of data instanceof Uint8Array ? [data] : data) events.bytes(piece)
+  })
+  stream.addEventListener('drain', () => events.drained())
+  // Said in the midst of sending: what is written in there would lie until the next write.
+  stream.addEventListener('idle', () => queueMicrotask(() => events.drained()))
+  stream.addEventListener('end', closed)
+  stream.addEventListener('close', closed)
+  if (stream.status !== 'open' || stream.readableEnded) queueMicrotask(closed)
+  return {
+    get ready() {
+      return stream.status === 'open' && !stream.writableNeedsDrain && stream.writeBufferLength === 0
+    },
+    write: (bytes) => {
+      if (stream.writeStatus !== 'writable') return
+      try {
+        stream.send(bytes)
+      } catch (error) {
+        stream.abort(error instanceof Error ? error : new Error(String(error)))
+      }
+    },
+    end,
+    reset: (reason) => stream.abort(reason),
+  }
+}

@@ -1,0 +1,49 @@
+// The replicated state as a node shows it from its first moment on: empty until the node takes part.
+
+import { TrivetError } from '../errors.ts'
+import type { StateMachine } from '../store/state-machine.ts'
+import type { Item, ListPage, ListQuery, StateReader, StoreStatus, Token } from '../store/types.ts'
+
+/** Before the node takes part it knows no token and no store, so whoever asks is made to wait for it or refused. */
+export class NodeState implements StateReader {
+  #machine: StateMachine | undefined
+
+  /** From now on what this state machine has applied is shown. */
+  show(machine: StateMachine): void {
+    this.#machine = machine
+  }
+
+  get revision(): number {
+    return this.#machine?.revision ?? 0
+  }
+
+  get lastApplied(): number {
+    return this.#machine?.lastApplied ?? 0
+  }
+
+  get clusterId(): string {
+    return this.#machine?.clusterId ?? ''
+  }
+
+  token(hash: string): Token | undefined {
+    return this.#machine?.token(hash)
+  }
+
+  store(name: string): StoreStatus | undefined {
+    return this.#machine?.store(name)
+  }
+
+  stores(): readonly StoreStatus[] {
+    return this.#machine?.stores() ?? []
+  }
+
+  async get(store: string, key: Uint8Array): Promise<Item | undefined> {
+    return this.#machine?.get(store, key)
+  }
+
+  async list(query: ListQuery, options?: { signal?: AbortSignal | undefined }): Promise<ListPage> {
+    if (this.#machine === undefined)
+      throw new TrivetError('no-such-store', `There is no store ${query.store}`)
+    return this.#machine.list(query, options)
+  }
+}

@@ -1,0 +1,93 @@
+// What the rarer messages must look like: schemas that every message of these kinds is checked against, on both sides.
+
+import Type from 'typebox'
+
+import { errorCodes } from '../errors.ts'
+import { maxNameLength, maxValueBytes, namePattern, titlePattern } from './names.ts'
+
+const whole = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })
+const clusterId = Type.String({ pattern: '^[0-9a-f]{32}$' })
+const peerId = Type.String({ minLength: 1, maxLength: 128 })
+const name = Type.String({ pattern: namePattern, maxLength: maxNameLength })
+const title = Type.String({ pattern: titlePattern })
+const sentence = Type.String({ maxLength: 2_048 })
+
+export const helloShape = Type.Object({ clusterId: Type.Optional(clusterId), id: name, boot: whole })
+
+export const refusalShape = Type.Object({
+  cause: Type.Union([Type.Literal('other-cluster'), Type.Literal('empty'), Type.Literal('stranger')]),
+  reason: sentence,
+})
+
+export const forwardRefusedShape = Type.Object({
+  numbers: Type.Array(whole, { maxItems: 100_000 }),
+  code: Type.Union(errorCodes.map((code) => Type.Literal(code))),
+})
+
+export const statusShape = Type.Object({
+  version: Type.String({ maxLength: 128 }),
+  role: Type.Union([
+    Type.Literal('follower'),
+    Type.Literal('preCandidate'),
+    Type.Literal('candidate'),
+    Type.Literal('leader'),
+  ]),
+  term: whole,
+  commitIndex: whole,
+  lastApplied: whole,
+  clock: whole,
+  freeBytes: whole,
+  alarms: Type.Array(sentence, { maxItems: 64 }),
+})
+
+export const transferShape = Type.Object({ to: name })
+
+const member = Type.Object({ peer: peerId, id: name, http: sentence, p2p: sentence, voter: Type.Boolean() })
+
+const grant = Type.Object({
+  store: name,
+  access: Type.Union([Type.Literal('read'), Type.Literal('read-write')]),
+  prefix: Type.Optional(Type.String({ maxLength: 4_096 })),
+})
+
+const principal = Type.Union([
+  Type.Object({ type: Type.Literal('admin') }),
+  Type.Object({ type: Type.Literal('monitor') }),
+  Type.Object({ type: Type.Literal('component'), grants: Type.Array(grant, { maxItems: 10_000 }) }),
+])
+
+const store = Type.Object({
+  name,
+  ttl: Type.Optional(whole),
+  maxValueBytes: Type.Optional(Type.Integer({ minimum: 1, maximum: maxValueBytes })),
+})
+
+const token = Type.Object({ name: title, hash: Type.String({ pattern: '^[A-Za-z0-9_-]{43}$' }), principal })
+
+const founding = Type.Object({
+  clusterId,
+  name: title,
+  configuration: Type.Object({ members: Type.Array(member, { minItems: 1, maxItems: 100 }) }),
+  stores: Type.Array(store, { maxItems: 10_000 }),
+  tokens: Type.Array(token, { maxItems: 10_000 }),
+  valueBytes: Type.Integer({ minimum: 1, maximum: maxValueBytes }),
+  foundedAt: whole,
+  commandVersion: whole,
+})
+
+export const questionShape = Type.Union([
+  Type.Object({ type: Type.Literal('whoAreYou') }),
+  Type.Object({ type: Type.Literal('found'), founding }),
+  Type.Object({ type: Type.Literal('begin'), clusterId }),
+])
+
+export const answerShape = Type.Union([
+  Type.Object({
+    type: Type.Literal('identity'),
+    id: name,
+    clusterId: Type.Optional(clusterId),
+    begun: Type.Boolean(),
+  }),
+  Type.Object({ type: Type.Literal('done') }),
+  Type.Object({ type: Type.Literal('refused'), reason: sentence }),
+])

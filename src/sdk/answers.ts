@@ -1,0 +1,157 @@
+// What the server's JSON means to the client. It came over a network, so every shape is checked before it is believed.
+
+import type { ClusterDescription, Deleted, KeyPage, Me, MemberDescription, Written } from '../api/protocol.ts'
+import { TrivetError } from '../errors.ts'
+import { type Answer, unknownOutcome } from './verdict.ts'
+
+type Fields = Readonly<Record<string, unknown>>
+
+export function readSet(answer: Answer): Written {
+  return read(answer, true, (body) => ({
+    revision: number(body, 'revision'),
+    created: boolean(body, 'created'),
+    changed: boolean(body, 'changed'),
+  }))
+}
+
+export function readDelete(answer: Answer): Deleted {
+  return read(answer, true, (body) => ({
+    revision: number(body, 'revision'),
+    deleted: boolean(body, 'deleted'),
+  }))
+}
+
+export function readListing(answer: Answer): KeyPage {
+  return read(answer, false, (body) => ({
+    keys: list(body, 'keys').map((row) => ({
+      key: string(row, 'key'),
+      revision: number(row, 'revision'),
+      size: number(row, 'size'),
+      contentType: string(row, 'contentType'),
+      ...optional(row, 'expires', string),
+    })),
+    ...optional(body, 'cursor', string),
+    revision: number(body, 'revision'),
+  }))
+}
+
+export function readMe(answer: Answer): Me {
+  return read(answer, false, (body) => {
+    const principal = fields(body['principal'])
+    return {
+      principal: {
+        type: oneOf(principal, 'type', ['admin', 'monitor', 'component']),
+        name: string(principal, 'name'),
+      },
+      grants: list(body, 'grants').map((grant) => ({
+        store: string(grant, 'store'),
+        access: oneOf(grant, 'access', ['read', 'read-write']),
+        ...optional(grant, 'prefix', string),
+      })),
+    }
+  })
+}
+
+export function readCluster(answer: Answer): ClusterDescription {
+  return read(answer, false, (body) => ({
+    cluster: string(body, 'cluster'),
+    id: string(body, 'id'),
+    ...optional(body, 'leader', string),
+    term: number(body, 'term'),
+    revision: number(body, 'revision'),
+    members: list(body, 'members').map(readMember),
+  }))
+}
+
+const roles = ['follower', 'preCandidate', 'candidate', 'leader', 'learner', 'unknown'] as const
+
+function readMember(row: Fields): MemberDescription {
+  const alarms = row['alarms']
+  return {
+    id: string(row, 'id'),
+    role: oneOf(row, 'role', roles),
+    voter: boolean(row, 'voter'),
+    http: string(row, 'http'),
+    p2p: string(row, 'p2p'),
+    peer: string(row, 'peer'),
+    ...optional(row, 'version', string),
+    ...optional(row, 'term', number),
+    ...optional(row, 'commitIndex', number),
+    ...optional(row, 'lastApplied', number),
+    ...optional(row, 'lag', number),
+    healthy: boolean(row, 'healthy'),
+    alarms: Array.isArray(alarms) ? alarms.map(String) : [],
+    self: boolean(row, 'self'),
+  }
+}
+
+/** The field when it is there. JSON has no `undefined`, so that a server may write null for it. */
+function optional<Name extends string, T>(
+  from: Fields,
+  name: Name,
+  parse: (from: Fields, name: string) => T,
+): { readonly [K in Name]?: T } {
+  if (from[name] === undefined || from[name] === null) return {}
+  // A computed name widens to string, so that the compiler has to be told what stands there.
+  return { [name]: parse(from, name) } as { readonly [K in Name]?: T }
+}
+
+/** Runs `parse` over the body as JSON. What cannot be read leaves the outcome of a write unknown. */
+export function read<T>(answer: Answer, write: boolean, parse: (body: Fields) => T): T {
+  try {
+    return parse(fields(JSON.parse(new TextDecoder().decode(answer.body))))
+  } catch (cause) {
+    throw malformed(answer, write, cause)
+  }
+}
+
+/** The revision in an ETag. Compressing proxies put `W/` before it, which means nothing here. */
+export function readRevision(answer: Answer): number {
+  const match = /^(?:W\/)?"(\d+)"$/.exec(answer.headers.get('ETag') ?? '')
+  const revision = Number(match?.[1])
+  // Anything else was not written by a Trivet node, whatever its status says.
+  if (!Number.isSafeInteger(revision)) throw malformed(answer, false, new Error('its ETag is not a revision'))
+  return revision
+}
+
+function fields(value: unknown): Fields {
+  if (typeof value !== 'object' || value === null) throw new Error('an object was expected')
+  return { ...value }
+}
+
+function list(from: Fields, name: string): readonly Fields[] {
+  const value = from[name]
+  if (!Array.isArray(value)) throw new Error(`${name} should be a list`)
+  return value.map(fields)
+}
+
+export function string(from: Fields, name: string): string {
+  const value = from[name]
+  if (typeof value !== 'string') throw new Error(`${name} should be a string`)
+  return value
+}
+
+function oneOf<T extends string>(from: Fields, name: string, allowed: readonly T[]): T {
+  const value = allowed.find((one) => one === from[name])
+  if (value === undefined) throw new Error(`${name} should be one of ${allowed.join(', ')}`)
+  return value
+}
+
+function number(from: Fields, name: string): number {
+  const value = from[name]
+  if (typeof value !== 'number' || !Number.isSafeInteger(value))
+    throw new Error(`${name} should be an integer`)
+  return value
+}
+
+function boolean(from: Fields, name: string): boolean {
+  const value = from[name]
+  if (typeof value !== 'boolean') throw new Error(`${name} should be true or false`)
+  return value
+}
+
+function malformed(answer: Answer, write: boolean, cause: unknown): TrivetError {
+  const why = cause instanceof Error ? cause.message : String(cause)
+  const sentence = `${answer.endpoint} answered ${answer.status} with a body that no Trivet node writes: ${why}`
+  return write ? unknownOutcome(sentence, cause) : new TrivetError('internal', sentence, { cause })
+}

@@ -1,0 +1,68 @@
+// Which endpoint to ask: the one that answered last, unless it gave reason to try the others first.
+
+import { TrivetError } from '../errors.ts'
+
+/** How long an endpoint that refused, hung or is draining stands behind the others. */
+const penaltyMs = 5000
+
+/** The addresses without a trailing slash. Throws `invalid-request` for one that is no plain http(s) URL, or for none. */
+export function parseEndpoints(addresses: readonly string[]): readonly string[] {
+  if (addresses.length === 0) {
+    throw new TrivetError('invalid-request', 'At least one endpoint is needed', { field: 'endpoints' })
+  }
+  return [...new Set(addresses.map(parseEndpoint))]
+}
+
+function parseEndpoint(address: string): string {
+  const url = URL.parse(address)
+  const plain =
+    url !== null && url.username === '' && url.password === '' && url.search === '' && url.hash === ''
+  if (!plain || (url.protocol !== 'http:' && url.protocol !== 'https:')) {
+    throw new TrivetError(
+      'invalid-request',
+      `An endpoint is a URL like https://kv-1:7001, without credentials or query; ${JSON.stringify(address)} is not`,
+      { field: 'endpoints' },
+    )
+  }
+  return url.href.replace(/\/+$/, '')
+}
+
+/**
+ * The endpoints of a client in the order in which to try them. Sticky, so that connections are reused and a client
+ * mostly reads where it wrote; starting at a random one, so that clients spread.
+ */
+export class Endpoints {
+  readonly #addresses: readonly string[]
+  readonly #penalties = new Map<string, number>()
+  #current: number
+
+  constructor(addresses: readonly string[], random: () => number) {
+    this.#addresses = addresses
+    this.#current = Math.floor(random() * addresses.length)
+  }
+
+  get size(): number {
+    return this.#addresses.length
+  }
+
+  /** All of them, best first. `now` is on the clock of `performance.now()`. */
+  ordered(now: number): readonly string[] {
+    const rotated = [...this.#addresses.slice(this.#current), ...this.#addresses.slice(0, this.#current)]
+    const until = (address: string): number => {
+      const end = this.#penalties.get(address) ?? 0
+      return end > now ? end : 0
+    }
+    return rotated.sort((a, b) => until(a) - until(b))
+  }
+
+  /** It answered, and is the one to ask next. */
+  prefer(address: string): void {
+    this.#penalties.delete(address)
+    this.#current = Math.max(0, this.#addresses.indexOf(address))
+  }
+
+  /** It refused, hung or is about to stop: the others come first for a while. */
+  penalise(address: string, now: number): void {
+    this.#penalties.set(address, now + penaltyMs)
+  }
+}

@@ -1,0 +1,194 @@
+// What an answer, or the lack of one, proves: done, safe to try again, refused, or a write nobody can tell the outcome of.
+
+import { headers as fieldNames } from '../api/protocol.ts'
+import { type ErrorCode, isErrorCode, TrivetError } from '../errors.ts'
+
+/** A whole answer of 2xx. */
+export type Answer = {
+  readonly status: number
+  readonly headers: Headers
+  readonly body: Uint8Array<ArrayBuffer>
+  readonly endpoint: string
+}
+
+export type Verdict =
+  | { readonly type: 'done'; readonly answer: Answer }
+  /**
+   * Nothing has happened, so that another try is safe. `pause` is what the server asked to wait, in milliseconds;
+   * `everywhere` says that it concerns the whole cluster, so that asking another endpoint at once is no use.
+   */
+  | {
+      readonly type: 'retry'
+      readonly error: TrivetError
+      readonly pause: number
+      readonly everywhere: boolean
+    }
+  /** No other try may follow. `suspect`: the endpoint itself is in doubt, and the next call asks another first. */
+  | { readonly type: 'failed'; readonly error: unknown; readonly suspect: boolean }
+
+/** Judges a whole answer. `write` says whether the request may have changed state. */
+export function judgeAnswer(answer: Answer, write: boolean): Verdict {
+  if (answer.status >= 200 && answer.status < 300) return { type: 'done', answer }
+  const problem = readProblem(answer)
+  const error = problem ?? foreign(answer)
+  const pause = retryAfter(answer.headers)
+  if (write) {
+    if (problem === undefined ? answer.status >= 500 || answer.status === 408 : problem.status === 500) {
+      // Who wrote such an answer cannot know whether the write went on to a log.
+      return { type: 'failed', error: unknownOutcome(error.detail, error), suspect: true }
+    }
+    // From a node these three statuses promise that the command entered no log; nothing else does.
+    const untouched = problem !== undefined && [503, 429, 507].includes(problem.status)
+    if (!untouched) return { type: 'failed', error, suspect: false }
+  } else if (!error.retryable) {
+    return { type: 'failed', error, suspect: error.status >= 500 }
+  }
+  return {
+    type: 'retry',
+    error,
+    pause,
+    everywhere: error.code === 'overloaded' || error.code === 'storage-full',
+  }
+}
+
+/** Judges a fetch that rejected, though nobody aborted it. */
+export function judgeFailure(cause: unknown, write: boolean, endpoint: string): Verdict {
+  const reason = reasonOf(cause)
+  if (write && !neverSent(cause)) {
+    const error = unknownOutcome(`The connection to ${endpoint} broke before the answer: ${reason}`, cause)
+    return { type: 'failed', error, suspect: true }
+  }
+  const error = new TrivetError('deadline-exceeded', `${endpoint} could not be asked: ${reason}`, { cause })
+  return { type: 'retry', error, pause: 0, everywhere: false }
+}
+
+/** Judges a request that was given up because its time was over. */
+export function judgeSilence(write: boolean, endpoint: string, waitedMs: number): Verdict {
+  const sentence = `${endpoint} did not answer within ${Math.round(waitedMs)} ms`
+  if (write) return { type: 'failed', error: unknownOutcome(sentence), suspect: true }
+  return {
+    type: 'retry',
+    error: new TrivetError('deadline-exceeded', sentence),
+    pause: 0,
+    everywhere: false,
+  }
+}
+
+/** The error for a write whose fate only the cluster knows. */
+export function unknownOutcome(why: string, cause?: unknown): TrivetError {
+  return new TrivetError('outcome-unknown', `The write may or may not take effect: ${why}`, { cause })
+}
+
+/** The server's own error; undefined when the answer is not one that a Trivet node wrote. */
+function readProblem(answer: Answer): TrivetError | undefined {
+  const problem = parseObject(answer)
+  const code = answer.headers.get(fieldNames.error) ?? problem?.['code']
+  if (typeof code !== 'string' || !isErrorCode(code)) return undefined
+  const text = (name: string): string | undefined => {
+    const value = problem?.[name]
+    return typeof value === 'string' ? value : undefined
+  }
+  const count = (name: string): number | undefined => {
+    const value = problem?.[name]
+    return typeof value === 'number' ? value : undefined
+  }
+  // A HEAD has no body: the code in its header is all there is to say.
+  return new TrivetError(code, text('detail') ?? text('title') ?? `${answer.endpoint} answered ${code}`, {
+    field: text('field'),
+    limit: count('limit'),
+    actual: count('actual'),
+    index: count('index'),
+    revision: count('revision'),
+  })
+}
+
+function parseObject(answer: Answer): Readonly<Record<string, unknown>> | undefined {
+  if (!/^application\/(problem\+)?json\b/i.test(answer.headers.get('Content-Type') ?? '')) return undefined
+  try {
+    const parsed: unknown = JSON.parse(new TextDecoder().decode(answer.body))
+    return typeof parsed === 'object' && parsed !== null ? { ...parsed } : undefined
+  } catch {
+    // Not JSON after all, so not a problem of ours: the caller judges by status.
+    return undefined
+  }
+}
+
+const foreignCodes: Readonly<Record<number, ErrorCode>> = {
+  401: 'unauthenticated',
+  403: 'access-denied',
+  404: 'not-found',
+  405: 'method-not-allowed',
+  408: 'request-timeout',
+  413: 'request-too-large',
+  414: 'headers-too-large',
+  429: 'overloaded',
+  431: 'headers-too-large',
+}
+
+/** An answer that something in between gave, a proxy for one. */
+function foreign(answer: Answer): TrivetError {
+  if (answer.status < 400) {
+    // Status 0 is what a browser shows of a redirect that it was told not to follow.
+    const target = answer.headers.get('Location')
+    return new TrivetError(
+      'invalid-request',
+      `${answer.endpoint} redirects${target === null ? '' : ` to ${target}`}; connect to where it leads, because the token would be lost on the way`,
+      { field: 'endpoints' },
+    )
+  }
+  const code =
+    foreignCodes[answer.status] ??
+    (answer.status > 501 ? 'not-ready' : answer.status < 500 ? 'invalid-request' : 'internal')
+  return new TrivetError(
+    code,
+    `${answer.endpoint} answered ${answer.status}, and not in the words of a Trivet node`,
+  )
+}
+
+/** What `Retry-After` asks for, in milliseconds; 0 without one. */
+function retryAfter(headers: Headers): number {
+  const text = headers.get('Retry-After')
+  if (text === null) return 0
+  const seconds = Number(text)
+  const milliseconds = Number.isFinite(seconds) ? seconds * 1000 : Date.parse(text) - Date.now()
+  return Number.isNaN(milliseconds) ? 0 : Math.max(milliseconds, 0)
+}
+
+// What connecting can fail with. `syscall` tells a refused connect from a connection that ended later.
+const connectCodes: ReadonlySet<string> = new Set([
+  'ECONNREFUSED',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'UND_ERR_CONNECT_TIMEOUT',
+  'ConnectionRefused',
+  'CERT_HAS_EXPIRED',
+  'DEPTH_ZERO_SELF_SIGNED_CERT',
+  'SELF_SIGNED_CERT_IN_CHAIN',
+  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
+  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+  'ERR_TLS_CERT_ALTNAME_INVALID',
+])
+
+/**
+ * Whether it is proven that no byte of the request left. Node names the reason in `cause`, or several in an
+ * AggregateError when it tried more than one address; browsers say nothing, so there the answer is no.
+ */
+function neverSent(error: unknown, depth = 0): boolean {
+  if (typeof error !== 'object' || error === null || depth > 4) return false
+  const { errors, code, syscall, cause } = error as {
+    errors?: unknown
+    code?: unknown
+    syscall?: unknown
+    cause?: unknown
+  }
+  if (Array.isArray(errors) && errors.length > 0) return errors.every((one) => neverSent(one, depth + 1))
+  if (typeof code === 'string') return connectCodes.has(code) || syscall === 'connect'
+  return neverSent(cause, depth + 1)
+}
+
+/** The most telling sentence of an error and its causes. */
+function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error)
+  if (error instanceof AggregateError && error.errors.length > 0) return reasonOf(error.errors[0])
+  return error.cause === undefined ? error.message : reasonOf(error.cause)
+}

@@ -1,0 +1,384 @@
+// The replicated state: applies committed entries in memory, answers at once, and lets LevelDB follow behind.
+
+import assert from 'node:assert/strict'
+import { setImmediate as turn } from 'node:timers/promises'
+import { TrivetError } from '../errors.ts'
+import type { Configuration, Entry } from '../raft/types.ts'
+import { Overlay, rowName } from './overlay.ts'
+import { decodeRecord, encodeRecord, StateDamagedError } from './record.ts'
+import { decide } from './state-decide.ts'
+import { itemOf, orAborted, readPage } from './state-list.ts'
+import { isCorruption, loadState, type State } from './state-open.ts'
+import type { Origins } from './state-origins.ts'
+import {
+  decodeMeta,
+  encodeMeta,
+  encodeStore,
+  encodeToken,
+  type Meta,
+  metaKey,
+  recordKey,
+} from './state-rows.ts'
+import { type CommandStep, type OpenStore, type Step, stretches } from './state-steps.ts'
+import { type Captured, reason, type StateLevel, StateWriter, stretchMs } from './state-writer.ts'
+import type {
+  Applied,
+  Founding,
+  Item,
+  ListPage,
+  ListQuery,
+  Outcome,
+  StateReader,
+  StoreStatus,
+  Token,
+} from './types.ts'
+
+export type StateMachineOptions = {
+  /** Opened, with byte keys and values (`openLevel`). The state machine closes it, also when opening fails. */
+  readonly level: StateLevel
+  readonly founding: Founding
+  /** The longest an applied entry waits for its batch to start while none is on its way, in milliseconds. */
+  readonly flushEveryMs?: number
+  /** What may wait for LevelDB in memory, in bytes; applying waits when it is passed. */
+  readonly overlayBytes?: number
+  /** Called once, with the first error: LevelDB cannot be written or read, or is damaged. Nothing is served after it. */
+  readonly onFailure: (error: Error) => void
+}
+
+/** What stands under the keys of a stretch of commands, by row name, kept up to date while they are applied. */
+type Present = Map<string, Uint8Array | undefined>
+
+/**
+ * Applies the log, one `apply` at a time, and reads what was applied. What it hands out are views of rows that never
+ * change; what it is given it copies, so that an entry's buffer is free once `apply` has resolved.
+ */
+export class StateMachine implements StateReader {
+  readonly #level: StateLevel
+  readonly #overlay = new Overlay()
+  readonly #overlayBytes: number
+  readonly #writer: StateWriter
+  readonly #founded: Pick<Meta, 'clusterId' | 'cluster' | 'nextStore' | 'valueBytes' | 'commandVersion'>
+  readonly #stores: Map<string, OpenStore>
+  readonly #tokens: Map<string, Token>
+  readonly #origins: Origins
+  /** Stores whose row LevelDB has not got as it stands. */
+  readonly #changedStores = new Set<OpenStore>()
+  #configuration: Configuration
+  #lastApplied: number
+  #lastAppliedTerm: number
+  #revision: number
+  #time: number
+  #applying = false
+  #closed: Promise<void> | undefined
+
+  /**
+   * The state in LevelDB, or the founding's, made durable, where LevelDB is empty. Rejects with `StateDamagedError`
+   * when rows are damaged or batches missing, and with an operator's sentence for another cluster's state.
+   */
+  static async open(options: StateMachineOptions): Promise<StateMachine> {
+    try {
+      const state = await loadState(options.level, options.founding)
+      const machine = new StateMachine(options, state)
+      if (state.lastBatch === 0) await machine.#found(state)
+      return machine
+    } catch (error) {
+      await options.level.close()
+      if (isCorruption(error)) {
+        throw new StateDamagedError(`The state on this disk is damaged: ${reason(error)}.`, { cause: error })
+      }
+      throw error
+    }
+  }
+
+  private constructor(options: StateMachineOptions, { meta, stores, tokens, origins, lastBatch }: State) {
+    this.#level = options.level
+    this.#overlayBytes = options.overlayBytes ?? 32 * 1024 * 1024
+    this.#founded = meta
+    this.#stores = new Map(stores.map((store) => [store.definition.name, { ...store }]))
+    this.#tokens = new Map(tokens.map((token) => [token.hash, token]))
+    this.#origins = origins
+    this.#configuration = meta.configuration
+    this.#lastApplied = meta.lastApplied
+    this.#lastAppliedTerm = meta.lastAppliedTerm
+    this.#revision = meta.revision
+    this.#time = meta.time
+    this.#writer = new StateWriter({
+      level: options.level,
+      overlay: this.#overlay,
+      flushEveryMs: options.flushEveryMs ?? 5,
+      lastBatch,
+      durableIndex: meta.lastApplied,
+      capture: () => this.#capture(),
+      onFailure: options.onFailure,
+    })
+  }
+
+  /** The index of the last entry applied whole. */
+  get lastApplied(): number {
+    return this.#lastApplied
+  }
+
+  get lastAppliedTerm(): number {
+    return this.#lastAppliedTerm
+  }
+
+  /** The highest index that LevelDB holds, synced. */
+  get durableIndex(): number {
+    return this.#writer.durableIndex
+  }
+
+  /** The stamp of the last entry that had one, in milliseconds since the epoch; never goes back. */
+  get time(): number {
+    return this.#time
+  }
+
+  /** The last configuration applied. */
+  get configuration(): Configuration {
+    return this.#configuration
+  }
+
+  get revision(): number {
+    return this.#revision
+  }
+
+  get clusterId(): string {
+    return this.#founded.clusterId
+  }
+
+  /**
+   * Applies the entries that follow `lastApplied` and resolves with what their commands came to, in order. A command
+   * that was decided before comes to the same again; one that its origin no longer waits for comes to nothing and is
+   * not in the answer. Waits while the overlay is full. Any rejection is final: the node must stop.
+   */
+  async apply(entries: readonly Entry[]): Promise<readonly Applied[]> {
+    assert(!this.#applying, 'One apply at a time')
+    this.#checkUsable()
+    this.#applying = true
+    const applied: Applied[] = []
+    try {
+      let since = performance.now()
+      const { valueBytes } = this.#founded
+      for (const steps of stretches(entries, { stores: this.#stores, valueBytes })) {
+        const present = await this.#fetch(steps)
+        for (const step of steps) {
+          if (step.type === 'begin') this.#checkUsable()
+          this.#take(step, present, applied)
+          if (step.type === 'end' && this.#overlay.bytes > this.#overlayBytes) await this.#writer.flush()
+          if (performance.now() - since <= stretchMs) continue
+          await turn()
+          since = performance.now()
+        }
+      }
+    } catch (error) {
+      // Being closed is noticed between entries. Anything else may leave one applied by half, and nothing of that may
+      // reach LevelDB or a reader.
+      throw error instanceof TrivetError ? error : this.#fail(error)
+    } finally {
+      this.#applying = false
+    }
+    return applied
+  }
+
+  /** Resolves when everything applied so far is in LevelDB, synced. */
+  async flush(): Promise<void> {
+    this.#checkUsable()
+    await this.#writer.flush()
+  }
+
+  /** Flushes and closes LevelDB. Reads that are under way may reject with `shutting-down`. */
+  close(): Promise<void> {
+    this.#closed ??= this.#close()
+    return this.#closed
+  }
+
+  async #close(): Promise<void> {
+    try {
+      if (this.#writer.failure === undefined) await this.#writer.flush()
+    } finally {
+      await this.#level.close()
+    }
+  }
+
+  token(hash: string): Token | undefined {
+    return this.#tokens.get(hash)
+  }
+
+  store(name: string): StoreStatus | undefined {
+    const store = this.#stores.get(name)
+    return store === undefined ? undefined : statusOf(store)
+  }
+
+  /** By internal number. */
+  stores(): readonly StoreStatus[] {
+    return [...this.#stores.values()].map(statusOf).sort((left, right) => left.number - right.number)
+  }
+
+  async get(store: string, key: Uint8Array): Promise<Item | undefined> {
+    this.#checkUsable()
+    const open = this.#stores.get(store)
+    if (open === undefined) return undefined
+    const rowKey = recordKey(open.number, key)
+    const waiting = this.#overlay.get(rowName(rowKey))
+    return this.#reading(async () => {
+      const row = waiting === undefined ? await this.#level.get(rowKey) : waiting.value
+      return row === undefined ? undefined : itemOf(rowKey, row)
+    })
+  }
+
+  async list(query: ListQuery, options: { signal?: AbortSignal | undefined } = {}): Promise<ListPage> {
+    const { signal } = options
+    signal?.throwIfAborted()
+    this.#checkUsable()
+    const store = this.#stores.get(query.store)
+    if (store === undefined) throw new TrivetError('no-such-store', `There is no store ${query.store}.`)
+    await orAborted(this.#writer.flush(), signal)
+    return this.#reading(async () => {
+      const snapshot = this.#level.snapshot()
+      try {
+        const meta = await this.#level.get(metaKey, { snapshot })
+        assert(meta !== undefined, 'A founded state has its first row')
+        const page = await readPage(this.#level, { snapshot, store: store.number }, query, signal)
+        return { ...page, revision: decodeMeta(meta).revision }
+      } finally {
+        await snapshot.close()
+      }
+    })
+  }
+
+  async #found({ tokens }: State): Promise<void> {
+    this.#writer.hold()
+    for (const store of this.#stores.values()) this.#changedStores.add(store)
+    for (const token of tokens) {
+      const row = encodeToken(token)
+      this.#overlay.put(rowName(row.key), row)
+    }
+    this.#writer.release()
+    await this.#writer.flush()
+  }
+
+  async #fetch(steps: readonly Step[]): Promise<Present> {
+    const present: Present = new Map()
+    const missing: { readonly key: Buffer; readonly name: string }[] = []
+    for (const step of steps) {
+      if (step.type !== 'command' || step.row === undefined || present.has(step.row.name)) continue
+      const waiting = this.#overlay.get(step.row.name)
+      // Held on to here: a batch that ends meanwhile takes it out of the overlay.
+      present.set(step.row.name, waiting?.value)
+      if (waiting === undefined) missing.push(step.row)
+    }
+    if (missing.length === 0) return present
+    const rows = await this.#reading(() => this.#level.getMany(missing.map(({ key }) => key)))
+    for (const [at, { name }] of missing.entries()) present.set(name, rows[at])
+    return present
+  }
+
+  #take(step: Step, present: Present, applied: Applied[]): void {
+    switch (step.type) {
+      case 'begin':
+        assert(
+          step.entry.index === this.#lastApplied + 1,
+          `Entry ${step.entry.index} follows ${this.#lastApplied}`,
+        )
+        this.#writer.hold()
+        this.#time = Math.max(this.#time, step.time ?? 0)
+        break
+      case 'origin':
+        this.#origins.hear(step.batch)
+        break
+      case 'command': {
+        const recollection = this.#origins.recall(step.id)
+        if (recollection.type === 'past') break
+        const outcome = recollection.type === 'decided' ? recollection.outcome : this.#carryOut(step, present)
+        applied.push({ id: step.id, index: step.index, outcome })
+        break
+      }
+      case 'end':
+        this.#lastApplied = step.entry.index
+        this.#lastAppliedTerm = step.entry.term
+        if (step.entry.type === 'configuration') this.#configuration = step.entry.configuration
+        this.#writer.release()
+        break
+      default:
+        throw new assert.AssertionError({ message: `Unknown step ${step satisfies never}` })
+    }
+  }
+
+  /** A command that was never decided before. */
+  #carryOut({ id, command, row }: CommandStep, present: Present): Outcome {
+    const stands = row === undefined ? undefined : present.get(row.name)
+    const before = row === undefined || stands === undefined ? undefined : decodeRecord(row.key, stands)
+    const decision = decide(command, {
+      token: this.#tokens.get(command.token),
+      store: row?.store.definition,
+      valueBytes: this.#founded.valueBytes,
+      present: before,
+      revision: this.#revision + 1,
+      time: this.#time,
+    })
+    if (decision.outcome.type !== 'refused') this.#revision += 1
+    if (decision.type !== 'nothing') {
+      assert(row !== undefined, 'Only a store that exists is written to')
+      const value = decision.type === 'put' ? encodeRecord(row.key, decision.record) : undefined
+      this.#overlay.put(row.name, { key: row.key, value })
+      present.set(row.name, value)
+      const after = decision.type === 'put' ? decision.record : undefined
+      row.store.keys += (after === undefined ? 0 : 1) - (before === undefined ? 0 : 1)
+      row.store.bytes += sizeOf(command.key, after) - sizeOf(command.key, before)
+      this.#changedStores.add(row.store)
+    }
+    this.#origins.remember(id, decision.outcome)
+    return decision.outcome
+  }
+
+  /** What a batch holds besides the records: the rows of what is kept whole in memory. */
+  #capture(): Captured {
+    const rows = [...this.#changedStores].map(encodeStore)
+    this.#changedStores.clear()
+    const meta = encodeMeta({
+      ...this.#founded,
+      lastApplied: this.#lastApplied,
+      lastAppliedTerm: this.#lastAppliedTerm,
+      revision: this.#revision,
+      time: this.#time,
+      configuration: this.#configuration,
+    })
+    return { lastApplied: this.#lastApplied, rows: [...rows, ...this.#origins.takeRows(), meta] }
+  }
+
+  #checkUsable(): void {
+    if (this.#writer.failure !== undefined) throw this.#writer.failure
+    if (this.#closed !== undefined) throw new TrivetError('shutting-down', 'The state is being closed.')
+  }
+
+  /** Runs a read of LevelDB. An error of LevelDB, and a row that is not what was written, ends the state machine. */
+  async #reading<T>(read: () => Promise<T>): Promise<T> {
+    try {
+      return await read()
+    } catch (error) {
+      if (this.#level.status !== 'open') this.#checkUsable()
+      throw isLevelError(error) || error instanceof StateDamagedError ? this.#fail(error) : error
+    }
+  }
+
+  /** Returns the error to throw: the first one, which may be another. */
+  #fail(error: unknown): Error {
+    const failure =
+      error instanceof Error && !isLevelError(error)
+        ? error
+        : new StateDamagedError(`The state on this disk cannot be read: ${reason(error)}.`, { cause: error })
+    this.#writer.fail(failure)
+    return this.#writer.failure ?? failure
+  }
+}
+
+function statusOf({ number, definition, keys, bytes }: OpenStore): StoreStatus {
+  return { ...definition, number, keys, bytes }
+}
+
+function sizeOf(key: Uint8Array, record: { readonly value: Uint8Array } | undefined): number {
+  return record === undefined ? 0 : key.length + record.value.length
+}
+
+function isLevelError(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && String(error.code).startsWith('LEVEL_')
+}

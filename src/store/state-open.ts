@@ -1,0 +1,141 @@
+// Opening the state machine: LevelDB in its directory, and all of the state that is kept in memory.
+
+import assert from 'node:assert/strict'
+import { open } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { Level } from 'level'
+import { StateDamagedError } from './record.ts'
+import { Origins } from './state-origins.ts'
+import {
+  decodeMeta,
+  decodeStore,
+  decodeToken,
+  type Meta,
+  metaKey,
+  type StoreRow,
+  tableRange,
+} from './state-rows.ts'
+import { lastBatch, reason, type StateLevel } from './state-writer.ts'
+import type { Founding, Token } from './types.ts'
+
+/**
+ * LevelDB in this directory, made if it is not there. Rejects with an operator's sentence when another process has it
+ * open or it cannot be read, and with `StateDamagedError` when LevelDB itself finds it damaged.
+ */
+export async function openLevel(directory: string): Promise<StateLevel> {
+  const level = new Level<Uint8Array, Uint8Array>(directory, { keyEncoding: 'view', valueEncoding: 'view' })
+  try {
+    await level.open()
+  } catch (error) {
+    if (hasCode(error, 'LEVEL_LOCKED')) {
+      throw new Error(`The state in ${directory} is in use by another process. Stop that one first.`, {
+        cause: error,
+      })
+    }
+    if (isCorruption(error)) {
+      throw new StateDamagedError(`The state in ${directory} is damaged: ${reason(error)}.`, { cause: error })
+    }
+    throw new Error(`The state in ${directory} cannot be opened: ${reason(error)}.`, { cause: error })
+  }
+  // LevelDB syncs its files. That they have a name after a power loss is up to the directories.
+  await syncDirectory(directory)
+  await syncDirectory(dirname(directory))
+  return level
+}
+
+async function syncDirectory(directory: string): Promise<void> {
+  const handle = await open(directory)
+  try {
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+}
+
+/** Whether LevelDB says that what it read is not what it wrote. */
+export function isCorruption(error: unknown): boolean {
+  return hasCode(error, 'LEVEL_CORRUPTION')
+}
+
+function hasCode(error: unknown, code: string): boolean {
+  if (!(error instanceof Error)) return false
+  return ('code' in error && error.code === code) || hasCode(error.cause, code)
+}
+
+/** The replicated state as far as it is kept in memory: everything but the records. */
+export type State = {
+  readonly meta: Meta
+  readonly stores: readonly StoreRow[]
+  readonly tokens: readonly Token[]
+  readonly origins: Origins
+  /** The number of the last batch; 0 when LevelDB is empty and the state is the founding's. */
+  readonly lastBatch: number
+}
+
+/**
+ * The state in LevelDB, or the founding's where LevelDB is empty. Throws `StateDamagedError` when rows or batches are
+ * missing or not what was written, and a plain error for the state of another cluster.
+ */
+export async function loadState(level: StateLevel, founding: Founding): Promise<State> {
+  const batch = await lastBatch(level)
+  const metaRow = await level.get(metaKey)
+  if (batch === undefined || metaRow === undefined) {
+    for await (const _ of level.keys({ limit: 1 })) {
+      throw new StateDamagedError(
+        'The state on this disk is damaged: there are rows, but not the first of them.',
+      )
+    }
+    return foundedState(founding)
+  }
+  const meta = decodeMeta(metaRow)
+  if (meta.clusterId !== founding.clusterId) {
+    throw new Error(
+      `The state on this disk belongs to cluster ${meta.clusterId}, and this node to ${founding.clusterId}.`,
+    )
+  }
+  if (meta.lastApplied !== batch.lastApplied) {
+    throw new StateDamagedError(
+      `The state on this disk is damaged: it says entry ${meta.lastApplied}, and its last batch says ${batch.lastApplied}.`,
+    )
+  }
+  const stores: StoreRow[] = []
+  for await (const [key, value] of level.iterator(tableRange('stores'))) stores.push(decodeStore(key, value))
+  const tokens: Token[] = []
+  for await (const [key, value] of level.iterator(tableRange('tokens'))) tokens.push(decodeToken(key, value))
+  const origins = new Origins()
+  for await (const [key, value] of level.iterator(tableRange('origins'))) origins.loadOrigin(key, value)
+  for await (const [key, value] of level.iterator(tableRange('outcomes'))) origins.loadOutcomes(key, value)
+  return { meta, stores, tokens, origins, lastBatch: batch.number }
+}
+
+/** What the cluster is at index 0. Stores get their internal numbers in the order of the founding. */
+function foundedState(founding: Founding): State {
+  const { clusterId, name: cluster, configuration, valueBytes, commandVersion, foundedAt } = founding
+  assert(
+    new Set(founding.stores.map(({ name }) => name)).size === founding.stores.length,
+    'Store names are unique',
+  )
+  return {
+    meta: {
+      clusterId,
+      cluster,
+      lastApplied: 0,
+      lastAppliedTerm: 0,
+      revision: 0,
+      time: foundedAt,
+      nextStore: founding.stores.length + 1,
+      valueBytes,
+      commandVersion,
+      configuration,
+    },
+    stores: founding.stores.map((definition, index) => ({
+      number: index + 1,
+      definition,
+      keys: 0,
+      bytes: 0,
+    })),
+    tokens: founding.tokens,
+    origins: new Origins(),
+    lastBatch: 0,
+  }
+}

@@ -1,0 +1,235 @@
+// The tables of the state machine in LevelDB: how their keys are made, and every row that is not a key's record.
+
+import assert from 'node:assert/strict'
+import type { Configuration } from '../raft/types.ts'
+import { asBuffer, seal, sealSize, unseal } from './record.ts'
+import type { StoreDefinition, Token } from './types.ts'
+
+// A row's key begins with its table. All tables but `batches` are the replicated state: equal, byte for byte, on all
+// members that have applied the same entries. Integers in keys are big-endian, so that LevelDB's order is theirs.
+const tables = {
+  /** slot u16 → which batch last took the slot. This node's own. */
+  batches: 0x00,
+  /** → `Meta`. */
+  meta: 0x01,
+  /** number u32 → `StoreRow`. */
+  stores: 0x02,
+  /** hash → `Token`. */
+  tokens: 0x03,
+  /** peer → its boot and how far it has acknowledged. */
+  origins: 0x04,
+  /** peer length u8, peer, boot u48, segment u48 → outcomes of 64 consecutive numbers. */
+  outcomes: 0x05,
+  /** store number u32, key → the key's record (`record.ts`). */
+  records: 0x10,
+} as const
+
+export type Table = keyof typeof tables
+
+/** The bounds of a table, for an iterator. */
+export function tableRange(table: Table): { readonly gte: Buffer; readonly lt: Buffer } {
+  return { gte: Buffer.from([tables[table]]), lt: Buffer.from([tables[table] + 1]) }
+}
+
+/** The first byte of the keys of rows that are this node's own and not part of the replicated state. */
+export const localTable: number = tables.batches
+
+const maxStoreNumber = 0xffff_fffe
+
+/** Where the record of a key lies. */
+export function recordKey(store: number, key: Uint8Array): Buffer {
+  assert(store <= maxStoreNumber, 'A store number is a u32')
+  const row = Buffer.allocUnsafe(5 + key.length)
+  row[0] = tables.records
+  row.writeUInt32BE(store, 1)
+  row.set(key, 5)
+  return row
+}
+
+/** The user's key in a record's row key; a view into it. */
+export function keyOfRecord(rowKey: Uint8Array): Uint8Array {
+  return rowKey.subarray(5)
+}
+
+/** The first key past all records of a store. */
+export function endOfRecords(store: number): Buffer {
+  return recordKey(store + 1, Buffer.alloc(0))
+}
+
+/** Everything of the replicated state that is one value, not a table. */
+export type Meta = {
+  readonly clusterId: string
+  /** The cluster's name, as in `cluster.yml`. */
+  readonly cluster: string
+  readonly lastApplied: number
+  readonly lastAppliedTerm: number
+  readonly revision: number
+  /** The stamp of the last entry that had one, in milliseconds since the epoch. */
+  readonly time: number
+  /** The number the next store gets. */
+  readonly nextStore: number
+  /** The largest value any store takes, in bytes. */
+  readonly valueBytes: number
+  /** The highest command version every member understands. */
+  readonly commandVersion: number
+  /** The last configuration applied. */
+  readonly configuration: Configuration
+}
+
+/** A store with its internal number and what stands in it. */
+export type StoreRow = {
+  readonly number: number
+  readonly definition: StoreDefinition
+  readonly keys: number
+  /** Sum of key and value bytes. */
+  readonly bytes: number
+}
+
+const jsonFormat = 1
+
+export const metaKey: Buffer = Buffer.from([tables.meta])
+
+function storeKey(number: number): Buffer {
+  const key = Buffer.from([tables.stores, 0, 0, 0, 0])
+  key.writeUInt32BE(number, 1)
+  return key
+}
+
+function tokenKey(hash: string): Buffer {
+  return Buffer.concat([Buffer.from([tables.tokens]), Buffer.from(hash)])
+}
+
+export type SealedRow = { readonly key: Buffer; readonly value: Buffer }
+
+// Field by field, so that a row's bytes depend on nothing but its values: JSON keeps the order of insertion.
+export function encodeMeta(meta: Meta): SealedRow {
+  const { clusterId, cluster, lastApplied, lastAppliedTerm, revision, time } = meta
+  const { nextStore, valueBytes, commandVersion } = meta
+  const members = meta.configuration.members.map(({ peer, id, http, p2p, voter }) => ({
+    peer,
+    id,
+    http,
+    p2p,
+    voter,
+  }))
+  return sealJson(metaKey, {
+    clusterId,
+    cluster,
+    lastApplied,
+    lastAppliedTerm,
+    revision,
+    time,
+    nextStore,
+    valueBytes,
+    commandVersion,
+    configuration: { members },
+  })
+}
+
+export function encodeStore({ number, definition, keys, bytes }: StoreRow): SealedRow {
+  const { name, ttl, maxValueBytes } = definition
+  return sealJson(storeKey(number), { number, definition: { name, ttl, maxValueBytes }, keys, bytes })
+}
+
+export function encodeToken({ name, hash, principal }: Token): SealedRow {
+  const seen =
+    principal.type === 'component'
+      ? {
+          type: principal.type,
+          grants: principal.grants.map(({ store, access, prefix }) => ({ store, access, prefix })),
+        }
+      : { type: principal.type }
+  return sealJson(tokenKey(hash), { name, hash, principal: seen })
+}
+
+// What a sealed row holds was written by the encoder beside its decoder, in this format: its shape needs no second look.
+export function decodeMeta(value: Uint8Array): Meta {
+  return unsealJson(metaKey, value) as Meta
+}
+
+export function decodeStore(key: Uint8Array, value: Uint8Array): StoreRow {
+  return unsealJson(key, value) as StoreRow
+}
+
+export function decodeToken(key: Uint8Array, value: Uint8Array): Token {
+  return unsealJson(key, value) as Token
+}
+
+function sealJson(key: Buffer, content: object): SealedRow {
+  const text = JSON.stringify(content)
+  const row = Buffer.allocUnsafe(sealSize + Buffer.byteLength(text))
+  row.write(text, sealSize)
+  return { key, value: seal(key, jsonFormat, row) }
+}
+
+function unsealJson(key: Uint8Array, value: Uint8Array): unknown {
+  return JSON.parse(unseal(key, jsonFormat, value).toString('utf8', sealSize))
+}
+
+const batchFormat = 1
+
+/** Which batch took a slot, and what it brought the state up to. */
+export type BatchRow = { readonly number: number; readonly lastApplied: number }
+
+export function encodeBatch(slot: number, { number, lastApplied }: BatchRow): SealedRow {
+  const key = Buffer.from([tables.batches, slot >> 8, slot & 255])
+  const row = Buffer.allocUnsafe(sealSize + 12)
+  row.writeUIntBE(number, sealSize, 6)
+  row.writeUIntBE(lastApplied, sealSize + 6, 6)
+  return { key, value: seal(key, batchFormat, row) }
+}
+
+export function decodeBatch(key: Uint8Array, value: Uint8Array): BatchRow & { readonly slot: number } {
+  const row = unseal(key, batchFormat, value)
+  return {
+    slot: asBuffer(key).readUInt16BE(1),
+    number: row.readUIntBE(sealSize, 6),
+    lastApplied: row.readUIntBE(sealSize + 6, 6),
+  }
+}
+
+const originFormat = 1
+
+export type OriginRow = { readonly peer: string; readonly boot: number; readonly floor: number }
+
+export function encodeOrigin({ peer, boot, floor }: OriginRow): SealedRow {
+  const key = Buffer.concat([Buffer.from([tables.origins]), Buffer.from(peer)])
+  const row = Buffer.allocUnsafe(sealSize + 12)
+  row.writeUIntBE(boot, sealSize, 6)
+  row.writeUIntBE(floor, sealSize + 6, 6)
+  return { key, value: seal(key, originFormat, row) }
+}
+
+export function decodeOrigin(key: Uint8Array, value: Uint8Array): OriginRow {
+  const row = unseal(key, originFormat, value)
+  return {
+    peer: asBuffer(key).toString('utf8', 1),
+    boot: row.readUIntBE(sealSize, 6),
+    floor: row.readUIntBE(sealSize + 6, 6),
+  }
+}
+
+/** Which outcomes a row holds: numbers `segment * 64` to `segment * 64 + 63` of one boot of one peer. */
+export type SegmentId = { readonly peer: string; readonly boot: number; readonly segment: number }
+
+export function outcomesKey({ peer, boot, segment }: SegmentId): Buffer {
+  const name = Buffer.from(peer)
+  const key = Buffer.allocUnsafe(2 + name.length + 12)
+  key[0] = tables.outcomes
+  let at = key.writeUInt8(name.length, 1)
+  key.set(name, at)
+  at += name.length
+  at = key.writeUIntBE(boot, at, 6)
+  key.writeUIntBE(segment, at, 6)
+  return key
+}
+
+export function readOutcomesKey(rowKey: Uint8Array): SegmentId {
+  const key = asBuffer(rowKey)
+  const end = 2 + key.readUInt8(1)
+  return {
+    peer: key.toString('utf8', 2, end),
+    boot: key.readUIntBE(end, 6),
+    segment: key.readUIntBE(end + 6, 6),
+  }
+}

@@ -1,0 +1,212 @@
+// Carries what was applied to LevelDB, behind the applying: one synced, atomic, numbered batch after the other.
+
+import assert from 'node:assert/strict'
+import { setImmediate as turn } from 'node:timers/promises'
+import type { AbstractLevel } from 'abstract-level'
+import type { Overlay, Row } from './overlay.ts'
+import { StateDamagedError } from './record.ts'
+import { decodeBatch, encodeBatch, tableRange } from './state-rows.ts'
+
+/** LevelDB, or what stands for it in a test: keys and values are bytes. */
+export type StateLevel = AbstractLevel<string | Buffer | Uint8Array, Uint8Array, Uint8Array>
+
+/**
+ * Each batch leaves its number in slot `number % slots`. LevelDB can lose a batch from the middle of its log and open
+ * without a word; its number is then missing among those after it. The log of LevelDB, where that happens, is at most
+ * twice its write buffer of 4 MiB, and a batch is never under 256 bytes.
+ */
+const batchSlots = 32_768
+
+/** Longest stretch of work on the event loop without letting others in, in milliseconds (`safety.md`, rule 22). */
+export const stretchMs = 5
+
+/** What one batch brings LevelDB up to, and the rows that the overlay does not hold. */
+export type Captured = { readonly lastApplied: number; readonly rows: readonly Row[] }
+
+type Waiter = { readonly resolve: () => void; readonly reject: (error: Error) => void }
+
+type WriterOptions = {
+  readonly level: StateLevel
+  readonly overlay: Overlay
+  readonly flushEveryMs: number
+  /** The number of the last batch in LevelDB. */
+  readonly lastBatch: number
+  /** What LevelDB has been brought up to. */
+  readonly durableIndex: number
+  /** Called at the moment a batch is cut, always between two entries. */
+  readonly capture: () => Captured
+  /** Called once, with the first error. */
+  readonly onFailure: (error: Error) => void
+}
+
+/** One batch at a time, at most one every `flushEveryMs` unless somebody waits, none after the first error. */
+export class StateWriter {
+  readonly #level: StateLevel
+  readonly #overlay: Overlay
+  readonly #flushEveryMs: number
+  readonly #capture: () => Captured
+  readonly #onFailure: (error: Error) => void
+  #lastBatch: number
+  #durableIndex: number
+  /** Something was applied that no batch has taken. */
+  #changed = false
+  /** An entry is being applied: half of one must never be in a batch, since the other half would come after a crash. */
+  #held = false
+  #writing = false
+  #timer: NodeJS.Timeout | undefined
+  #failure: Error | undefined
+  /** Waiting for the next batch, and for the one on its way. */
+  #waiting: Waiter[] = []
+  #boarded: Waiter[] = []
+
+  constructor(options: WriterOptions) {
+    this.#level = options.level
+    this.#overlay = options.overlay
+    this.#flushEveryMs = options.flushEveryMs
+    this.#lastBatch = options.lastBatch
+    this.#durableIndex = options.durableIndex
+    this.#capture = options.capture
+    this.#onFailure = options.onFailure
+  }
+
+  /** Everything up to this index is in LevelDB, synced. */
+  get durableIndex(): number {
+    return this.#durableIndex
+  }
+
+  /** The first error; nothing is written after it. */
+  get failure(): Error | undefined {
+    return this.#failure
+  }
+
+  /** An entry begins: no batch is cut before `release`. */
+  hold(): void {
+    assert(!this.#held, 'One entry is applied at a time')
+    this.#held = true
+    this.#changed = true
+  }
+
+  /** The entry is applied whole. */
+  release(): void {
+    assert(this.#held, 'An entry ends once')
+    this.#held = false
+    this.#schedule()
+  }
+
+  /** Resolves when everything applied so far, and the rest of an entry begun, is in LevelDB, synced. */
+  flush(): Promise<void> {
+    if (this.#failure !== undefined) return Promise.reject(this.#failure)
+    if (!this.#changed && !this.#writing) return Promise.resolve()
+    const { promise, resolve, reject } = Promise.withResolvers<void>()
+    const waiters = this.#changed ? this.#waiting : this.#boarded
+    waiters.push({ resolve, reject })
+    this.#schedule()
+    return promise
+  }
+
+  /** Ends all writing for good: the rows in LevelDB are damaged, or it cannot be written or read. */
+  fail(error: Error): void {
+    if (this.#failure !== undefined) return
+    this.#failure = error
+    clearTimeout(this.#timer)
+    for (const waiter of [...this.#boarded, ...this.#waiting]) waiter.reject(error)
+    this.#boarded = []
+    this.#waiting = []
+    this.#onFailure(error)
+  }
+
+  get #ready(): boolean {
+    return this.#changed && !this.#held && !this.#writing && this.#failure === undefined
+  }
+
+  #schedule(): void {
+    if (!this.#ready) return
+    if (this.#waiting.length > 0) {
+      clearTimeout(this.#timer)
+      this.#timer = undefined
+      void this.#write()
+    } else {
+      this.#timer ??= setTimeout(() => {
+        this.#timer = undefined
+        if (this.#ready) void this.#write()
+      }, this.#flushEveryMs)
+    }
+  }
+
+  /** Never rejects: an error ends in `fail`. */
+  async #write(): Promise<void> {
+    this.#changed = false
+    this.#writing = true
+    this.#boarded = this.#waiting
+    this.#waiting = []
+    try {
+      const { lastApplied, rows } = this.#capture()
+      this.#lastBatch += 1
+      const mark = encodeBatch(this.#lastBatch % batchSlots, { number: this.#lastBatch, lastApplied })
+      await writeBatch(this.#level, [...this.#overlay.take(), ...rows, mark])
+      this.#overlay.settle()
+      this.#durableIndex = lastApplied
+    } catch (cause) {
+      this.fail(
+        new Error(
+          `The state on this disk can no longer be written: ${reason(cause)}. Nothing acknowledged is lost.`,
+          {
+            cause,
+          },
+        ),
+      )
+    }
+    this.#writing = false
+    for (const waiter of this.#boarded) waiter.resolve()
+    this.#boarded = []
+    this.#schedule()
+  }
+}
+
+// LevelDB 1.20 can lose unsynced writes from below a synced one when it changes its log file: every batch is synced.
+const synced = { sync: true }
+
+/** Writes all of these rows or none, synced. */
+async function writeBatch(level: StateLevel, rows: readonly Row[]): Promise<void> {
+  const batch = level.batch()
+  let since = performance.now()
+  for (const { key, value } of rows) {
+    if (value === undefined) batch.del(key)
+    else batch.put(key, value)
+    if (performance.now() - since > stretchMs) {
+      await turn()
+      since = performance.now()
+    }
+  }
+  await batch.write(synced)
+}
+
+/**
+ * The number of the last batch in LevelDB and what it brought the state up to; undefined when there never was one.
+ * Throws `StateDamagedError` when one before it is missing.
+ */
+export async function lastBatch(
+  level: StateLevel,
+): Promise<{ readonly number: number; readonly lastApplied: number } | undefined> {
+  const numbers: number[] = new Array(batchSlots).fill(0)
+  let last = { number: 0, lastApplied: 0 }
+  for await (const [key, value] of level.iterator(tableRange('batches'))) {
+    const batch = decodeBatch(key, value)
+    numbers[batch.slot] = batch.number
+    if (batch.number > last.number) last = batch
+  }
+  if (last.number === 0) return undefined
+  for (let number = Math.max(1, last.number - batchSlots + 1); number < last.number; number++) {
+    if (numbers[number % batchSlots] === number) continue
+    throw new StateDamagedError(
+      `The state on this disk is damaged: batch ${number} is missing below batch ${last.number}.`,
+    )
+  }
+  return last
+}
+
+/** The deepest cause in LevelDB's own words. */
+export function reason(error: unknown): string {
+  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error
+  return cause instanceof Error ? cause.message : String(cause)
+}

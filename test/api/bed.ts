@@ -1,0 +1,41 @@
+// A server over a node in memory that tests can make fail, and its tidy end.
+
+import { onTestFinished } from 'vitest'
+import { type Api, type ApiOptions, createApi } from '../../src/api/server.ts'
+import { type Answered, type Asked, ask, listeningLogger, RawClient } from './client.ts'
+import { founding, secrets } from './contract.ts'
+import { MemoryNode } from './memory-node.ts'
+
+/** For `expect.poll`: a busy machine is no failure. */
+export const patience = { timeout: 5000, interval: 5 } as const
+
+export type Bed = {
+  readonly node: MemoryNode
+  readonly api: Api
+  readonly logger: ReturnType<typeof listeningLogger>
+  /** As the admin, unless told otherwise. */
+  readonly as: (method: string, path: string, asked?: Asked) => Promise<Answered>
+  readonly raw: () => Promise<RawClient>
+}
+
+/** Listens until the test has ended. */
+export async function makeBed(options: Partial<ApiOptions> = {}): Promise<Bed> {
+  const node = new MemoryNode(founding)
+  const logger = listeningLogger()
+  const limits = { keyBytes: 4096, valueBytes: founding.valueBytes }
+  const api = await createApi({ node, limits, logger, closeTimeout: 200, ...options })
+  await api.listen({ host: '127.0.0.1', port: 0 })
+  const { url, port } = api.address
+  onTestFinished(() => api.close())
+  return {
+    node,
+    api,
+    logger,
+    as: (method, path, asked) => ask(url, method, path, { token: secrets.admin, ...asked }),
+    raw: async () => {
+      const client = await RawClient.connect(port)
+      onTestFinished(() => client.close())
+      return client
+    },
+  }
+}

@@ -1,0 +1,316 @@
+// A node that keeps its state in memory: it decides commands as the state machine does, and fails on demand as a cluster does.
+
+import { hash } from 'node:crypto'
+import { type ErrorCode, TrivetError } from '../../src/errors.ts'
+import type { ClusterStatus, Executed, NodeSurface, WaitOptions } from '../../src/node/surface.ts'
+import type {
+  Command,
+  Condition,
+  Item,
+  ListPage,
+  ListQuery,
+  Outcome,
+  StateReader,
+  StoreDefinition,
+  StoreStatus,
+  Token,
+} from '../../src/store/types.ts'
+
+/** The hash a token is kept by. */
+export function hashOf(secret: string): string {
+  return hash('sha256', secret, 'base64url')
+}
+
+const timing = { forward: 0.1, queue: 0.25, fsync: 0.5, quorum: 1, apply: 0.05 }
+
+type Keyspace = {
+  readonly definition: StoreDefinition
+  readonly number: number
+  readonly items: Map<string, Item>
+}
+
+export class MemoryState implements StateReader {
+  readonly clusterId = '0123456789abcdef0123456789abcdef'
+  revision = 0
+  lastApplied = 0
+  readonly tokens = new Map<string, Token>()
+  readonly keyspaces = new Map<string, Keyspace>()
+  #number = 0
+
+  addStore(definition: StoreDefinition): void {
+    this.#number += 1
+    this.keyspaces.set(definition.name, { definition, number: this.#number, items: new Map() })
+  }
+
+  addToken(token: Token): void {
+    this.tokens.set(token.hash, token)
+  }
+
+  token(tokenHash: string): Token | undefined {
+    return this.tokens.get(tokenHash)
+  }
+
+  store(name: string): StoreStatus | undefined {
+    const keyspace = this.keyspaces.get(name)
+    return keyspace === undefined ? undefined : statusOf(keyspace)
+  }
+
+  stores(): readonly StoreStatus[] {
+    return [...this.keyspaces.values()].map(statusOf)
+  }
+
+  async get(store: string, key: Uint8Array): Promise<Item | undefined> {
+    return this.keyspaces.get(store)?.items.get(textOf(key))
+  }
+
+  async list(query: ListQuery): Promise<ListPage> {
+    const keyspace = this.keyspaces.get(query.store)
+    if (keyspace === undefined) throw new TrivetError('no-such-store', `There is no store ${query.store}`)
+    const ordered = [...keyspace.items.values()].sort((a, b) => Buffer.compare(a.key, b.key))
+    if (query.reverse === true) ordered.reverse()
+    const matching = ordered.filter(({ key }) => isWithin(query, key))
+    const items: Item[] = []
+    let bytes = 0
+    for (const item of matching) {
+      if (items.length >= query.limit || bytes > query.maxBytes) break
+      items.push(item)
+      bytes += item.key.length + item.value.length
+    }
+    return { items, revision: this.revision, more: items.length < matching.length }
+  }
+
+  /** Decides one command, as apply does. */
+  apply(command: Command): Outcome {
+    this.lastApplied += 1
+    const keyspace = this.keyspaces.get(command.store)
+    const refused = this.#refusal(command)
+    if (refused !== undefined) return { type: 'refused', code: refused }
+    if (keyspace === undefined) return { type: 'refused', code: 'no-such-store' }
+    const { items, definition } = keyspace
+    const key = textOf(command.key)
+    const present = items.get(key)
+    if (!command.conditions.every((condition) => holds(condition, present))) {
+      return { type: 'refused', code: 'condition-failed', revision: present?.revision ?? 0 }
+    }
+    if (command.type === 'delete') {
+      this.revision += 1
+      return { type: 'deleted', revision: this.revision, deleted: items.delete(key) }
+    }
+    const limit = definition.maxValueBytes
+    if (limit !== undefined && command.value.length > limit) {
+      return { type: 'refused', code: 'value-too-large', limit }
+    }
+    this.revision += 1
+    items.set(key, {
+      key: command.key,
+      value: command.value,
+      contentType: command.contentType,
+      revision: this.revision,
+      createdRevision: present?.createdRevision ?? this.revision,
+      expires: undefined,
+    })
+    const changed =
+      present === undefined ||
+      present.contentType !== command.contentType ||
+      Buffer.compare(present.value, command.value) !== 0
+    return { type: 'set', revision: this.revision, created: present === undefined, changed }
+  }
+
+  #refusal(command: Command): ErrorCode | undefined {
+    const principal = this.tokens.get(command.token)?.principal
+    if (principal === undefined) return 'unauthenticated'
+    if (principal.type === 'admin') return undefined
+    if (principal.type === 'monitor') return 'access-denied'
+    const granted = principal.grants.some(
+      ({ store, access, prefix = '' }) =>
+        store === command.store &&
+        access === 'read-write' &&
+        textOf(command.key).startsWith(textOf(Buffer.from(prefix))),
+    )
+    return granted ? undefined : 'access-denied'
+  }
+}
+
+function statusOf({ definition, number, items }: Keyspace): StoreStatus {
+  const bytes = [...items.values()].reduce((sum, { key, value }) => sum + key.length + value.length, 0)
+  return { ...definition, number, keys: items.size, bytes }
+}
+
+function isWithin(query: ListQuery, key: Uint8Array): boolean {
+  const { prefix, start, end, after, reverse } = query
+  if (prefix !== undefined && Buffer.compare(key.subarray(0, prefix.length), prefix) !== 0) return false
+  if (start !== undefined && Buffer.compare(key, start) < 0) return false
+  if (end !== undefined && Buffer.compare(key, end) >= 0) return false
+  if (after === undefined) return true
+  return reverse === true ? Buffer.compare(key, after) < 0 : Buffer.compare(key, after) > 0
+}
+
+function holds(condition: Condition, present: Item | undefined): boolean {
+  switch (condition.type) {
+    case 'revision':
+      return present !== undefined && condition.revisions.includes(present.revision)
+    case 'exists':
+      return present !== undefined
+    case 'absent':
+      return present === undefined
+    default:
+      return condition satisfies never
+  }
+}
+
+function textOf(key: Uint8Array): string {
+  return Buffer.from(key).toString('latin1')
+}
+
+/**
+ * One node. `cluster` is what is committed, `state` what this node has applied: they are the same object until `lag()`
+ * parts them, and a barrier brings them together again.
+ */
+export class MemoryNode implements NodeSurface {
+  readonly id = 'n1'
+  readonly version = '0.1.0'
+  readonly state: MemoryState
+  /** What the node does wrong; set by tests. */
+  faults: {
+    /** No leader is known: barriers and writes wait for their deadline. */
+    noLeader?: boolean
+    /** Barriers wait for this. */
+    barrier?: Promise<void>
+    /** Writes are applied, or not, and the node cannot tell. */
+    outcomeUnknown?: boolean
+    /** Writes and barriers are refused with this. */
+    refuse?: TrivetError
+    /** The node throws what nobody foresaw. */
+    bug?: Error
+    reasons?: readonly string[]
+  } = {}
+  /** Run once by the next barrier, as the entries that a lagging node has still to apply. */
+  behind: (() => void) | undefined
+  barriers = 0
+  leader = 'n1'
+  readonly executed: Command[] = []
+  readonly #waiters = new Set<() => void>()
+
+  constructor(founding: { readonly stores: readonly StoreDefinition[]; readonly tokens: readonly Token[] }) {
+    this.state = new MemoryState()
+    for (const store of founding.stores) this.state.addStore(store)
+    for (const token of founding.tokens) this.state.addToken(token)
+  }
+
+  /** How many reads wait for a revision. */
+  get waiting(): number {
+    return this.#waiters.size
+  }
+
+  async execute(command: Command, options: WaitOptions): Promise<Executed> {
+    const { bug, refuse, outcomeUnknown, noLeader } = this.faults
+    if (bug !== undefined) throw bug
+    if (refuse !== undefined) throw refuse
+    if (noLeader === true) await untilDeadline(options, 'no-leader')
+    this.executed.push(command)
+    const outcome = this.state.apply(command)
+    for (const wake of this.#waiters) wake()
+    if (outcomeUnknown === true) {
+      throw new TrivetError('outcome-unknown', 'The leader was lost while it had the command')
+    }
+    return { outcome, revision: this.state.revision, timing }
+  }
+
+  async barrier(options: WaitOptions): Promise<void> {
+    this.barriers += 1
+    const { refuse, noLeader, barrier } = this.faults
+    if (refuse !== undefined) throw refuse
+    if (noLeader === true) await untilDeadline(options, 'no-leader')
+    if (barrier !== undefined) await orAborted(barrier, options)
+    this.behind?.()
+    this.behind = undefined
+  }
+
+  async waitForRevision(revision: number, options: WaitOptions): Promise<void> {
+    while (this.state.revision < revision) {
+      const { promise, resolve } = Promise.withResolvers<void>()
+      this.#waiters.add(resolve)
+      try {
+        await Promise.race([promise, untilDeadline(options, 'deadline-exceeded')])
+      } finally {
+        this.#waiters.delete(resolve)
+      }
+    }
+  }
+
+  cluster(): ClusterStatus {
+    return {
+      cluster: 'dev',
+      id: this.state.clusterId,
+      leader: this.faults.noLeader === true ? undefined : this.leader,
+      term: 3,
+      revision: this.state.revision,
+      members: [
+        {
+          id: 'n1',
+          peer: '12D3KooWn1',
+          http: 'http://127.0.0.1:7001',
+          p2p: '/ip4/127.0.0.1/tcp/7101',
+          role: 'leader',
+          voter: true,
+          version: this.version,
+          term: 3,
+          commitIndex: this.state.lastApplied,
+          lastApplied: this.state.lastApplied,
+          lag: 0,
+          healthy: true,
+          alarms: [],
+          self: true,
+        },
+        {
+          id: 'n2',
+          peer: '12D3KooWn2',
+          http: 'http://127.0.0.1:7002',
+          p2p: '/ip4/127.0.0.1/tcp/7102',
+          role: 'unknown',
+          voter: true,
+          version: undefined,
+          term: undefined,
+          commitIndex: undefined,
+          lastApplied: undefined,
+          lag: undefined,
+          healthy: false,
+          alarms: ['disk-low'],
+          self: false,
+        },
+      ],
+    }
+  }
+
+  async transferLeadership(to: string, options: WaitOptions): Promise<void> {
+    if (this.faults.noLeader === true) await untilDeadline(options, 'no-leader')
+    if (!this.cluster().members.some(({ id }) => id === to)) {
+      throw new TrivetError('invalid-request', `${to} is no voter`, { field: 'to' })
+    }
+    this.leader = to
+  }
+
+  unreadiness(): readonly string[] {
+    return this.faults.reasons ?? []
+  }
+
+  illness(): readonly string[] {
+    return this.faults.reasons ?? []
+  }
+}
+
+function untilDeadline({ deadline, signal }: WaitOptions, code: ErrorCode): Promise<never> {
+  const { promise, reject } = Promise.withResolvers<never>()
+  const timer = setTimeout(
+    () => reject(new TrivetError(code, 'It did not happen before the deadline')),
+    deadline - performance.now(),
+  )
+  signal?.addEventListener('abort', () => reject(signal.reason), { once: true })
+  return promise.finally(() => clearTimeout(timer))
+}
+
+function orAborted(wait: Promise<void>, { signal }: WaitOptions): Promise<void> {
+  const { promise, reject } = Promise.withResolvers<never>()
+  signal?.addEventListener('abort', () => reject(signal.reason), { once: true })
+  return Promise.race([wait, promise])
+}

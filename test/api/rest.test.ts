@@ -1,0 +1,9 @@
+// The contract over the node in memory.
+
+import { describeRest } from './contract.ts'
+import { MemoryNode } from './memory-node.ts'
+
+describeRest('a node in memory', async (founding) => ({
+  node: new MemoryNode(founding),
+  close: async () => undefined,
+}))

@@ -1,0 +1,275 @@
+// A cluster within one process, of real nodes on disks, states and a network that lose what real ones may.
+
+import { createHash } from 'node:crypto'
+import { setTimeout as delay } from 'node:timers/promises'
+import { pino } from 'pino'
+import { Node, type NodeSettings } from '../../src/node/node.ts'
+import type { Executed } from '../../src/node/surface.ts'
+import { MemoryDisk, seeded } from '../store/memory-disk.ts'
+import { MemoryState } from '../store/memory-state.ts'
+import { MemoryNetwork } from './memory-network.ts'
+
+export type TownOptions = {
+  readonly seed: number
+  readonly nodes?: number
+  /** False makes every sync a lie, of log and state. */
+  readonly syncs?: boolean
+}
+
+const token = createHash('sha256').update('the secret of the town').digest('base64url')
+const data = '/data'
+
+/** One run of a process. Who waits for it when it ends learns nothing but that. */
+class Life {
+  running = false
+  readonly #over = Promise.withResolvers<never>()
+
+  constructor() {
+    this.#over.promise.catch(() => {})
+  }
+
+  end(): void {
+    this.running = false
+    this.#over.reject(new Error('the process has ended'))
+  }
+
+  /** Settles like `call`, or rejects when the process ends first. */
+  during<T>(call: Promise<T>): Promise<T> {
+    return Promise.race([call, this.#over.promise])
+  }
+}
+
+/** One node's machine: what survives its process. */
+class Machine {
+  readonly id: string
+  readonly peer: string
+  readonly disk: MemoryDisk
+  states = new Map<string, MemoryState>()
+  node: Node | undefined
+  /** Ends with the process: nothing of an earlier life runs in a later one. */
+  life = new Life()
+  failure: Error | undefined
+
+  constructor(id: string, disk: MemoryDisk) {
+    this.id = id
+    this.peer = `peer-${id}`
+    this.disk = disk
+  }
+}
+
+export class Town implements AsyncDisposable {
+  readonly network: MemoryNetwork
+  readonly #options: TownOptions
+  readonly #random: () => number
+  readonly #machines: Machine[]
+  readonly #settings: Omit<NodeSettings, 'id'>
+
+  private constructor(options: TownOptions) {
+    this.#options = options
+    this.#random = seeded(options.seed)
+    this.network = new MemoryNetwork({
+      seed: options.seed,
+      delay: { least: 0, most: 1 },
+      reconnectDelay: 5,
+    })
+    this.#machines = Array.from({ length: options.nodes ?? 3 }, (_, at) => {
+      const disk = new MemoryDisk({ seed: options.seed + at, syncs: options.syncs ?? true })
+      return new Machine(`n${at + 1}`, disk)
+    })
+    this.#settings = {
+      cluster: 'town',
+      nodes: this.#machines.map(({ id, peer }) => ({
+        id,
+        peer,
+        http: `http://${id}`,
+        p2p: `/dns4/${id}/tcp/1`,
+      })),
+      stores: [{ name: 'default' }],
+      tokens: [{ name: 'admin', hash: token, principal: { type: 'admin' } }],
+      valueBytes: 1024,
+      heartbeatMs: 20,
+      electionMs: 150,
+      foundWithout: [],
+    }
+  }
+
+  /** All nodes running and ready. */
+  static async start(options: TownOptions): Promise<Town> {
+    const town = new Town(options)
+    for (const { disk } of town.#machines) {
+      await disk.makeDirectory(data)
+      await disk.syncDirectory('/')
+    }
+    await town.startAll()
+    return town
+  }
+
+  get ids(): readonly string[] {
+    return this.#machines.map(({ id }) => id)
+  }
+
+  node(id: string): Node {
+    const { node } = this.#machine(id)
+    if (node === undefined) throw new Error(`${id} does not run`)
+    return node
+  }
+
+  failure(id: string): Error | undefined {
+    return this.#machine(id).failure
+  }
+
+  disk(id: string): MemoryDisk {
+    return this.#machine(id).disk
+  }
+
+  async startAll(): Promise<void> {
+    await Promise.all(this.ids.map((id) => this.start(id)))
+    await this.ready()
+  }
+
+  async start(id: string): Promise<void> {
+    const machine = this.#machine(id)
+    const life = new Life()
+    life.running = true
+    machine.life = life
+    machine.failure = undefined
+    const hello = { clusterId: undefined, id, boot: 0 }
+    machine.node = await Node.start(
+      { ...this.#settings, id },
+      {
+        data,
+        disk: machine.disk,
+        openLevel: async (directory) => {
+          const state =
+            machine.states.get(directory) ?? new MemoryState({ syncs: this.#options.syncs ?? true })
+          machine.states.set(directory, state)
+          await state.open()
+          return state
+        },
+        transport: this.network.transport(machine.peer, hello),
+        surroundings: {
+          now: () => performance.now(),
+          soon: (run) => {
+            setImmediate(() => {
+              if (life.running) run()
+            })
+          },
+          random: this.#random,
+        },
+        clock: Date.now,
+        every: (ms, run) => {
+          const timer = setInterval(() => {
+            if (life.running) setImmediate(run)
+            else clearInterval(timer)
+          }, ms)
+          return () => clearInterval(timer)
+        },
+        sleep: (ms) => delay(Math.min(ms, 20)),
+        freeBytes: async () => 2 ** 40,
+        logger: pino({ level: process.env['TRIVET_TEST_LOG'] ?? 'silent', base: { node: id } }),
+        onFatal: (error) => {
+          machine.failure = error
+          life.end()
+          this.network.kill(machine.peer)
+        },
+      },
+    )
+  }
+
+  /** Resolves when these nodes, or all, are ready. */
+  async ready(ids: readonly string[] = this.ids): Promise<void> {
+    const deadline = performance.now() + 10_000
+    for (const id of ids) {
+      while (this.node(id).unreadiness().length > 0) {
+        const { failure } = this.#machine(id)
+        if (failure !== undefined) throw failure
+        if (performance.now() > deadline) throw new Error(`${id}: ${this.node(id).unreadiness().join(', ')}`)
+        await delay(2)
+      }
+    }
+  }
+
+  /** The process ends at once; what it wrote can be read, synced or not. */
+  async crash(...ids: readonly string[]): Promise<void> {
+    await this.#end(ids, async (machine) => {
+      machine.disk.crash()
+      for (const [name, state] of machine.states) machine.states.set(name, await state.restart())
+    })
+  }
+
+  /** The machines lose their power at once: of what was not synced, anything may be missing. */
+  async losePower(...ids: readonly string[]): Promise<void> {
+    await this.#end(ids, async (machine) => {
+      machine.disk.losePower()
+      const seed = Math.floor(this.#random() * 2 ** 31)
+      for (const [name, state] of machine.states) machine.states.set(name, await state.powerLoss(seed))
+    })
+  }
+
+  async #end(ids: readonly string[], lose: (machine: Machine) => Promise<void>): Promise<void> {
+    const machines = ids.map((id) => this.#machine(id))
+    for (const machine of machines) {
+      machine.life.end()
+      machine.node = undefined
+      this.network.kill(machine.peer)
+    }
+    await Promise.all(machines.map(lose))
+  }
+
+  /** Everything between the two groups vanishes, both ways, until `network.heal()`. */
+  partition(left: readonly string[], right: readonly string[]): void {
+    const peers = (ids: readonly string[]) => ids.map((id) => this.#machine(id).peer)
+    this.network.partition(peers(left), peers(right))
+  }
+
+  /** Sets a key through a node. */
+  set(id: string, key: string, value: string, deadlineMs = 3000): Promise<Executed> {
+    const call = this.node(id).execute(
+      {
+        type: 'set',
+        token,
+        store: 'default',
+        key: Buffer.from(key),
+        value: Buffer.from(value),
+        contentType: 'text/plain',
+        conditions: [],
+      },
+      { deadline: performance.now() + deadlineMs },
+    )
+    return this.#machine(id).life.during(call)
+  }
+
+  /** A linearizable read through a node. */
+  async get(id: string, key: string): Promise<string | undefined> {
+    const node = this.node(id)
+    await this.#machine(id).life.during(node.barrier({ deadline: performance.now() + 3000 }))
+    const item = await node.state.get('default', Buffer.from(key))
+    return item === undefined ? undefined : Buffer.from(item.value).toString()
+  }
+
+  async leader(): Promise<string> {
+    const deadline = performance.now() + 10_000
+    while (performance.now() < deadline) {
+      for (const { id, node, life } of this.#machines) {
+        if (life.running && node?.status?.role === 'leader') return id
+      }
+      await delay(2)
+    }
+    throw new Error('no leader')
+  }
+
+  #machine(id: string): Machine {
+    const machine = this.#machines.find((one) => one.id === id)
+    if (machine === undefined) throw new Error(`no machine ${id}`)
+    return machine
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all(
+      this.#machines.map(async ({ life, node }) => {
+        if (life.running) await node?.stop()
+        life.end()
+      }),
+    )
+  }
+}

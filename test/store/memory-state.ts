@@ -1,0 +1,122 @@
+// A LevelDB in memory for the state machine: it keeps, loses and fails what a real one may.
+
+import { setImmediate as turn } from 'node:timers/promises'
+import { MemoryLevel } from 'memory-level'
+
+type Operation =
+  | { readonly type: 'put'; readonly key: Uint8Array; readonly value: Uint8Array }
+  | { readonly type: 'del'; readonly key: Uint8Array }
+
+type Batch = { readonly operations: readonly Operation[]; durable: boolean }
+
+type MemoryStateOptions = {
+  /** False makes every sync a lie: it resolves, and the batch can still be lost. */
+  readonly syncs?: boolean
+}
+
+/** What abstract-level calls in its implementations; its types keep it to themselves. */
+type Implementation = { _batch(operations: readonly Operation[], options: object): Promise<void> }
+
+const memory = MemoryLevel.prototype as unknown as Implementation
+
+/**
+ * A batch takes its time to be readable, and more to be synced. A power loss keeps the batches whose sync had ended, and
+ * any of the others: LevelDB loses unsynced ones from below a synced one too when its log file changes in between.
+ */
+export class MemoryState extends MemoryLevel<Uint8Array, Uint8Array> {
+  readonly #syncs: boolean
+  readonly #batches: Batch[] = []
+  #failIn = Number.POSITIVE_INFINITY
+  #failWith: 'ENOSPC' | 'EIO' = 'EIO'
+  #poisoned = false
+  #gate: Promise<void> | undefined
+  /** Batches offered, failed ones included. */
+  writes = 0
+
+  constructor({ syncs = true }: MemoryStateOptions = {}) {
+    super({ keyEncoding: 'view', valueEncoding: 'view' })
+    this.#syncs = syncs
+  }
+
+  /** The n-th batch from now fails, and the handle is poisoned from then on: it takes batches and keeps none. */
+  failWrite(n: number, code: 'ENOSPC' | 'EIO'): void {
+    this.#failIn = n
+    this.#failWith = code
+  }
+
+  /** Holds every batch back, unread, until the returned function is called: the disk hangs. */
+  hang(): () => void {
+    const { promise, resolve } = Promise.withResolvers<void>()
+    this.#gate = promise
+    return () => {
+      this.#gate = undefined
+      resolve()
+    }
+  }
+
+  /** How many batches a power loss now could take. */
+  get volatile(): number {
+    return this.#batches.filter(({ durable }) => !durable).length
+  }
+
+  /** What a machine finds that lost its power now. This handle is of no use any more. */
+  async powerLoss(seed: number): Promise<MemoryState> {
+    const random = xorshift(seed)
+    const kept = this.#batches.filter(({ durable }) => durable || random() < 0.5)
+    return MemoryState.#of(kept, this.#syncs)
+  }
+
+  /** What a process finds that was killed and started again: the system still has everything. */
+  async restart(): Promise<MemoryState> {
+    return MemoryState.#of(this.#batches, this.#syncs)
+  }
+
+  /** Like `restart`, without the batches for which `keep` is false; they are numbered from 0. */
+  async without(keep: (index: number) => boolean): Promise<MemoryState> {
+    return MemoryState.#of(
+      this.#batches.filter((_, index) => keep(index)),
+      this.#syncs,
+    )
+  }
+
+  static async #of(batches: readonly Batch[], syncs: boolean): Promise<MemoryState> {
+    const survivor = new MemoryState({ syncs })
+    await survivor.open()
+    for (const batch of batches) {
+      await memory._batch.call(survivor, batch.operations, {})
+      survivor.#batches.push({ operations: batch.operations, durable: true })
+    }
+    return survivor
+  }
+
+  /** abstract-level's one way in for plain and chained batches. */
+  async _batch(operations: readonly Operation[], options: { readonly sync?: boolean }): Promise<void> {
+    this.writes += 1
+    this.#failIn -= 1
+    const fails = this.#failIn === 0
+    const batch: Batch = { operations: [...operations], durable: false }
+    if (!fails) this.#batches.push(batch)
+    await turn()
+    await this.#gate
+    if (fails) {
+      this.#poisoned = true
+      const text = this.#failWith === 'ENOSPC' ? 'No space left on device' : 'Input/output error'
+      throw Object.assign(new Error(`IO error: 000005.log: ${text}`), { code: 'LEVEL_IO_ERROR' })
+    }
+    await memory._batch.call(this, operations, options)
+    await turn()
+    if (options.sync === true && this.#syncs && !this.#poisoned) batch.durable = true
+  }
+}
+
+/** Numbers from 0 to 1, the same for the same seed. */
+function xorshift(seed: number): () => number {
+  let state = (seed ^ 0x9e3779b9) >>> 0 || 1
+  return () => {
+    state ^= state << 13
+    state ^= state >>> 17
+    state ^= state << 5
+    state >>>= 0
+    return state / 2 ** 32
+  }
+}

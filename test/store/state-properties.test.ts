@@ -1,0 +1,221 @@
+// Random logs against a plain model, and against themselves in other groupings with restarts in between.
+
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import type { Entry } from '../../src/raft/types.ts'
+import { decodeCommand } from '../../src/store/commands.ts'
+import type { Command, CommandBatch, Outcome } from '../../src/store/types.ts'
+import { MemoryState } from './memory-state.ts'
+import {
+  backends,
+  batch,
+  bytes,
+  del,
+  dump,
+  entry,
+  founding,
+  set,
+  tokens,
+  Workshop,
+} from './state-fixtures.ts'
+
+const keys = ['a', 'b', 'é', 'cart/1', '\uff5e', '\u{1f600}']
+
+const condition = fc.oneof(
+  fc.constant({ type: 'exists' as const }),
+  fc.constant({ type: 'absent' as const }),
+  fc.record({ type: fc.constant('revision' as const), revisions: fc.array(fc.nat(12), { maxLength: 4 }) }),
+)
+
+const options = fc.record({
+  token: fc.oneof(
+    { weight: 6, arbitrary: fc.constant(tokens.admin.hash) },
+    { weight: 2, arbitrary: fc.constant(tokens.cart.hash) },
+    { weight: 1, arbitrary: fc.constantFrom(tokens.monitor.hash, 'unknown') },
+  ),
+  store: fc.constantFrom('default', 'default', 'sessions', 'gone'),
+  conditions: fc.array(condition, { maxLength: 1 }),
+})
+
+const command: fc.Arbitrary<Command> = fc.oneof(
+  fc
+    .tuple(fc.constantFrom(...keys), fc.constantFrom('', '1', 'x'.repeat(16), 'x'.repeat(17)), options)
+    .map(([key, value, rest]) => set(key, value, rest)),
+  fc.tuple(fc.constantFrom(...keys), options).map(([key, rest]) => del(key, rest)),
+)
+
+/** Numbers come in any order and more than once; boots go up and come back late; acknowledgements jump. */
+const commandBatch: fc.Arbitrary<CommandBatch> = fc
+  .record({
+    commands: fc.array(fc.tuple(fc.integer({ min: 1, max: 150 }), command), { maxLength: 6 }),
+    peer: fc.constantFrom('peer-1', 'peer-2'),
+    boot: fc.oneof(
+      { weight: 4, arbitrary: fc.constant(1) },
+      { weight: 1, arbitrary: fc.constantFrom(1, 2, 3) },
+    ),
+    acked: fc.oneof({ weight: 3, arbitrary: fc.constant(0) }, { weight: 1, arbitrary: fc.nat(100) }),
+  })
+  .map(({ commands, ...rest }) => batch(commands, rest))
+
+const log: fc.Arbitrary<readonly Entry[]> = fc
+  .array(
+    fc.oneof(
+      { weight: 8, arbitrary: fc.tuple(fc.array(commandBatch, { maxLength: 4 }), fc.nat(100)) },
+      { weight: 1, arbitrary: fc.constant(undefined) },
+    ),
+    { minLength: 1, maxLength: 12 },
+  )
+  .map((list) =>
+    list.map((content, n) =>
+      content === undefined
+        ? ({ type: 'noop', index: n + 1, term: 1 } as const)
+        : entry(n + 1, content[0], founding.foundedAt + content[1]),
+    ),
+  )
+
+describe('a random log', () => {
+  it.each(backends)('comes to what a plain model says, on $name', async ({ name, make }) => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.array(commandBatch, { maxLength: 4 }), { maxLength: 12 }),
+        async (rounds) => {
+          await using workshop = new Workshop()
+          const { open } = await make(workshop)
+          const { state } = await workshop.open(await open(), { flushEveryMs: 0 })
+          const model = new Model()
+          for (const [n, batches] of rounds.entries()) {
+            const expected = batches.flatMap((one) => model.hear(one))
+            const applied = await state.apply([entry(n + 1, batches)])
+            expect(applied.map(({ id, outcome }) => ({ id, outcome }))).toEqual(expected)
+            expect(state.revision).toBe(model.revision)
+          }
+          for (const store of ['default', 'sessions']) {
+            const page = await state.list({ store, limit: 100, maxBytes: 1 << 20 })
+            const found = page.items.map(({ key, value, revision, createdRevision }) => ({
+              key: Buffer.from(key).toString(),
+              value: Buffer.from(value).toString(),
+              revision,
+              createdRevision,
+            }))
+            expect(found).toEqual(model.list(store))
+            expect(state.store(store)).toMatchObject(model.counts(store))
+            for (const key of keys) {
+              const item = await state.get(store, bytes(key))
+              expect(item?.revision).toBe(found.find((one) => one.key === key)?.revision)
+            }
+          }
+        },
+      ),
+      { numRuns: name === 'LevelDB' ? 25 : 120 },
+    )
+  })
+
+  it('leaves the same bytes in every grouping, with restarts, kills and power losses in between', async () => {
+    const cuts = fc.array(
+      fc.tuple(fc.nat(12), fc.constantFrom('go on', 'restart', 'kill', 'power loss'), fc.nat()),
+    )
+    await fc.assert(
+      fc.asyncProperty(log, cuts, async (entries, plan) => {
+        await using workshop = new Workshop()
+        const straight = new MemoryState()
+        await straight.open()
+        const { state } = await workshop.open(straight, { flushEveryMs: 60_000 })
+        const outcomes = await state.apply(entries)
+        await state.flush()
+
+        let level = new MemoryState()
+        await level.open()
+        let machine = await workshop.open(level, { flushEveryMs: 0 })
+        for (const [upTo, event, seed] of plan) {
+          const before = machine.state.lastApplied
+          const applied = await machine.state.apply(entries.slice(before, Math.max(before, upTo)))
+          expect(applied).toEqual(outcomes.filter(({ index }) => index > before && index <= upTo))
+          if (event === 'go on') continue
+          if (event === 'restart') await machine.state.close()
+          level = event === 'power loss' ? await level.powerLoss(seed) : await level.restart()
+          machine = await workshop.open(level, { flushEveryMs: 0 })
+        }
+        await machine.state.apply(entries.slice(machine.state.lastApplied))
+        await machine.state.flush()
+        expect(await dump(level)).toEqual(await dump(straight))
+      }),
+      { numRuns: 120 },
+    )
+  })
+})
+
+type ModelRecord = {
+  readonly value: string
+  readonly contentType: string
+  readonly revision: number
+  readonly createdRevision: number
+}
+
+/** The state as a reader of the contract would write it down: maps, and no thought of disks. */
+class Model {
+  revision = 0
+  readonly #stores = new Map([
+    ['default', new Map<string, ModelRecord>()],
+    ['sessions', new Map<string, ModelRecord>()],
+  ])
+  readonly #origins = new Map<string, { boot: number; floor: number; outcomes: Map<number, Outcome> }>()
+
+  hear({ peer, boot, acked, commands }: CommandBatch) {
+    let origin = this.#origins.get(peer)
+    if (origin === undefined || origin.boot < boot) origin = { boot, floor: 0, outcomes: new Map() }
+    this.#origins.set(peer, origin)
+    if (boot < origin.boot) return []
+    origin.floor = Math.max(origin.floor, acked)
+    const answers: { id: { peer: string; boot: number; number: number }; outcome: Outcome }[] = []
+    for (const { number, bytes: encoded } of commands) {
+      if (number <= origin.floor) continue
+      const outcome = origin.outcomes.get(number) ?? this.#execute(decodeCommand(encoded))
+      origin.outcomes.set(number, outcome)
+      answers.push({ id: { peer, boot, number }, outcome })
+    }
+    return answers
+  }
+
+  list(store: string) {
+    return [...(this.#stores.get(store) ?? [])]
+      .sort(([left], [right]) => Buffer.compare(bytes(left), bytes(right)))
+      .map(([key, { value, revision, createdRevision }]) => ({ key, value, revision, createdRevision }))
+  }
+
+  counts(store: string) {
+    const all = [...(this.#stores.get(store) ?? [])]
+    const size = all.reduce((sum, [key, { value }]) => sum + bytes(key).length + bytes(value).length, 0)
+    return { keys: all.length, bytes: size }
+  }
+
+  #execute(command: Command): Outcome {
+    const key = Buffer.from(command.key).toString()
+    const name = Object.values(tokens).find(({ hash }) => hash === command.token)?.name
+    const cartMay =
+      command.store === 'default' ? key.startsWith('cart/') : ['sessions', 'gone'].includes(command.store)
+    if (name === undefined) return { type: 'refused', code: 'unauthenticated' }
+    if (name === 'monitor' || (name === 'cart' && !cartMay)) return { type: 'refused', code: 'access-denied' }
+    const store = this.#stores.get(command.store)
+    if (store === undefined) return { type: 'refused', code: 'no-such-store' }
+    const limit = command.store === 'sessions' ? 16 : founding.valueBytes
+    if (command.type === 'set' && command.value.length > limit) {
+      return { type: 'refused', code: 'value-too-large', limit }
+    }
+    const present = store.get(key)
+    for (const one of command.conditions) {
+      const wrong =
+        one.type === 'absent'
+          ? present !== undefined
+          : present === undefined || (one.type === 'revision' && !one.revisions.includes(present.revision))
+      if (wrong) return { type: 'refused', code: 'condition-failed', revision: present?.revision ?? 0 }
+    }
+    this.revision += 1
+    const { revision } = this
+    if (command.type === 'delete') return { type: 'deleted', revision, deleted: store.delete(key) }
+    const { contentType } = command
+    const value = Buffer.from(command.value).toString()
+    const changed = present?.value !== value || present.contentType !== contentType
+    store.set(key, { value, contentType, revision, createdRevision: present?.createdRevision ?? revision })
+    return { type: 'set', revision, created: present === undefined, changed }
+  }
+}

@@ -1,0 +1,78 @@
+// Logs for tests: a founding, entries to fill them with, and how to open one and read all of it.
+
+import type { Configuration, Entry, Position } from '../../src/raft/types.ts'
+import type { Disk } from '../../src/store/disk.ts'
+import type { Founding } from '../../src/store/types.ts'
+import { Wal } from '../../src/store/wal.ts'
+
+export const node = '12D3KooWNodeOne'
+
+export const directory = '/data/log'
+
+export function configurationOf(...names: string[]): Configuration {
+  return {
+    members: names.map((id) => ({
+      peer: `12D3KooW${id}`,
+      id,
+      http: `http://${id}:7001`,
+      p2p: `/dns4/${id}/tcp/7101`,
+      voter: true,
+    })),
+  }
+}
+
+export const founding: Founding = {
+  clusterId: '0123456789abcdef0123456789abcdef',
+  name: 'test',
+  configuration: configurationOf('n1', 'n2', 'n3'),
+  stores: [{ name: 'default' }],
+  tokens: [{ name: 'admin', hash: 'x'.repeat(43), principal: { type: 'admin' } }],
+  valueBytes: 4_194_304,
+  foundedAt: 1_700_000_000_000,
+  commandVersion: 1,
+}
+
+/** A clock that stands long before any boot number that matters, so that boots count up by one. */
+const earlyClock = () => 1_000
+
+export const beginning: Position = { index: 0, term: 0 }
+
+export async function createLog(
+  disk: Disk,
+  options: { segmentBytes?: number; now?: () => number } = {},
+): Promise<Wal> {
+  return Wal.create({ disk, directory, node, founding, now: earlyClock, ...options })
+}
+
+export async function openLog(
+  disk: Disk,
+  options: { applied?: Position; segmentBytes?: number; now?: () => number; node?: string } = {},
+): Promise<Wal> {
+  return Wal.open({ disk, directory, node, applied: beginning, now: earlyClock, ...options })
+}
+
+export function command(index: number, term: number, data: string | Uint8Array): Entry {
+  return { type: 'commands', index, term, data: Buffer.from(data) }
+}
+
+/** Everything the log holds, by as many reads as `maxBytes` takes. */
+export async function readAll(wal: Wal, maxBytes = 1024 * 1024): Promise<Entry[]> {
+  const entries: Entry[] = []
+  const last = wal.recovered.lastIndex
+  while (entries.length < last) {
+    entries.push(...(await wal.read({ from: entries.length + 1, to: last, maxBytes })))
+  }
+  return entries
+}
+
+/** Compares entries by what they say, whatever kind of array holds their data. */
+export function plain(entries: readonly Entry[]): unknown[] {
+  return entries.map((entry) =>
+    entry.type === 'commands' ? { ...entry, data: Buffer.from(entry.data).toString('base64') } : entry,
+  )
+}
+
+/** The path of a segment. */
+export function segment(number: number): string {
+  return `${directory}/segment-${String(number).padStart(10, '0')}.wal`
+}
