@@ -65,7 +65,7 @@ export class Leadership {
   /** Follows the configuration that now holds: new members are probed, removed ones forgotten. */
   configurationChanged(now: number): void {
     const { members } = this.#log.configuration.configuration
-    this.#voters = members.filter((member) => member.voter).map((member) => member.peer)
+    this.#voters = this.#log.voters
     const peers = new Set(members.map((member) => member.peer))
     for (const peer of this.#progress.keys()) if (!peers.has(peer)) this.#progress.delete(peer)
     for (const peer of peers) {

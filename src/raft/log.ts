@@ -1,7 +1,7 @@
 // The log as the core sees it: the term of every index, the entries still needed in memory, and how far each duty has come.
 
 import { assert } from './assert.ts'
-import type { Configuration, Entry, Position } from './types.ts'
+import type { Configuration, Entry, MemberId, Position } from './types.ts'
 
 /** The first index of a run of entries that share a term. */
 export type TermRun = Position
@@ -126,6 +126,12 @@ export class Log {
     return last
   }
 
+  /** The voters of that configuration. */
+  get voters(): readonly MemberId[] {
+    const { members } = this.configuration.configuration
+    return members.filter((member) => member.voter).map((member) => member.peer)
+  }
+
   /** Every configuration that the log still holds, oldest first. */
   get configurations(): readonly ConfigurationAt[] {
     return this.#configurations
@@ -143,6 +149,11 @@ export class Log {
       else high = middle - 1
     }
     return this.#run(low).term
+  }
+
+  /** Whether a log that ends at `last` holds all that is committed, as far as this one can tell (section 5.4.1). */
+  isMatchedBy(last: Position): boolean {
+    return last.term > this.lastTerm || (last.term === this.lastTerm && last.index >= this.#lastIndex)
   }
 
   /** Adds entries at the end, as a leader does. */
@@ -270,6 +281,14 @@ export class Log {
   /** Committed, durable here, and not applied: about `maxBytes` of it. */
   applicable(maxBytes: number): readonly Entry[] {
     return this.#upTo(this.#appliedIndex + 1, Math.min(this.#commitIndex, this.#savedIndex), maxBytes)
+  }
+
+  /**
+   * Whether more than this is appended and not applied, and applying will make room. Entries that no leader has committed
+   * yet hold nobody off: only the entries that come after them can commit them, an old leader's above all.
+   */
+  lagsInApplying(maxBytes: number): boolean {
+    return this.#unappliedBytes > maxBytes && this.#appliedIndex < this.#commitIndex
   }
 
   applied(index: number): void {

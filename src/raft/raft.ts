@@ -3,42 +3,33 @@
 // It follows Ongaro's thesis: elections with pre-vote (9.6) and check-quorum (6.2), the no-op entry (6.4), pipelined
 // replication (10.2.1), reads by ReadIndex (6.4), leadership transfer (3.10). Two things are ours: `disconnected()`, by which
 // the end of a leader's connections starts an election within milliseconds, and the refusal to lead on a disk that hangs.
+//
+// This file keeps the term, the vote and whom to follow, and turns every input to the room it concerns: `election.ts` times
+// and counts, `leadership.ts` leads, `log.ts` holds the entries, `outbox.ts` lets out what may leave.
 
 import { assert } from './assert.ts'
+import { Election, type ElectionOptions, type Verdict } from './election.ts'
 import { type FetchRequest, Leadership } from './leadership.ts'
 import { Log, type RecoveredLog } from './log.ts'
+import { Outbox, type OutboxOptions, type SaveDuty } from './outbox.ts'
 import type { Progress } from './progress.ts'
-import { tally } from './quorum.ts'
 import type { PendingRead } from './read-rounds.ts'
-import type { Duty, Entry, HardState, MemberId, Message, MessageBody, Role } from './types.ts'
+import type { Duty, Entry, MemberId, Message, MessageBody, Role } from './types.ts'
 
 /** All times are in ticks; the shell says how long one is. */
-export type RaftOptions = {
-  readonly self: MemberId
-  readonly hardState: HardState
-  readonly log: RecoveredLog
-  /** The minimum election timeout; one is drawn from 1 to 1.5 times it. */
-  readonly electionTicks: number
-  readonly heartbeatTicks: number
-  /** The longest a follower waits after its leader's connections ended (`safety.md`, rule 12). */
-  readonly failoverTicks: number
-  /** How long a follower that granted a pre-vote holds back its own. */
-  readonly holdTicks: number
-  /** A save outstanding for longer makes a leader hand over and anybody refuse to campaign (rule 14). */
-  readonly saveStallTicks: number
-  /** From 0 up to and without 1; seeded by whoever wants the same run again. */
-  readonly random: () => number
-  readonly appendBytes: number
-  readonly windowBytes: number
-  readonly applyBytes: number
-  /** Applied entries kept in memory for followers that lag a little. */
-  readonly cacheBytes: number
-  /** A follower with more than this appended and not applied takes no further entries until it has caught up. */
-  readonly maxUnappliedBytes: number
-  readonly maxReads: number
-  /** The cluster was founded just now: nobody has led it, so nobody need be waited for. */
-  readonly fresh?: boolean
-}
+export type RaftOptions = ElectionOptions &
+  OutboxOptions & {
+    readonly log: RecoveredLog
+    readonly heartbeatTicks: number
+    readonly appendBytes: number
+    readonly windowBytes: number
+    readonly applyBytes: number
+    /** Applied entries kept in memory for followers that lag a little. */
+    readonly cacheBytes: number
+    /** A follower with more than this appended and not applied takes no further entries until it has caught up. */
+    readonly maxUnappliedBytes: number
+    readonly maxReads: number
+  }
 
 export type Proposed =
   | { readonly type: 'appended'; readonly index: number; readonly term: number }
@@ -57,56 +48,31 @@ export type RaftStatus = {
   readonly transferring: boolean
 }
 
-type SaveDuty = Extract<Duty, { type: 'save' }>
 type ApplyDuty = Extract<Duty, { type: 'apply' }>
 type FetchDuty = Extract<Duty, { type: 'fetch' }>
-
-/** A save under way: what becomes true, and which promises may leave, once it is durable. */
-type Saving = { readonly duty: SaveDuty; readonly promises: readonly Message[]; ticks: number }
-
-/** Tries to be elected without waiting for a timeout, because the leader is `lost`, or there never was one. */
-type Failover = { readonly lost: MemberId | undefined; attempt: number; dueAt: number }
-
-const failoverAttempts = 3
 
 export class Raft {
   readonly #options: RaftOptions
   readonly #self: MemberId
   readonly #log: Log
+  readonly #election: Election
+  readonly #outbox: Outbox
 
   /** Figure 2, `currentTerm`: only grows; durable before any promise made in it leaves. */
   #term: number
   /** Figure 2, `votedFor`: durable before the vote leaves; kept when stepping down within the term. */
   #votedFor: MemberId | undefined
-  #role: Role = 'follower'
   /** Whom this replica follows in this term; undefined until it is heard from. */
   #leader: MemberId | undefined
+  /** While leading; otherwise the election knows the role. */
   #leadership: Leadership | undefined
-  /** Answers to the election or pre-election under way. */
-  #answers = new Map<MemberId, boolean>()
 
   /** Ticks since the start. */
   #now = 0
-  /** The tick at which this replica campaigns unless it hears from a leader or grants a vote. */
-  #electionAt = 0
-  /** The tick at which a leader was last heard; a start counts as one (rule 11). Undefined once that leader is given up. */
-  #leaderHeardAt: number | undefined = 0
-  /** No own pre-vote before this tick, because another's, or a vote, was granted. */
-  #holdUntil = 0
-  #failover: Failover | undefined
-
-  /** May leave at once. */
-  #messages: Message[] = []
-  /** May leave only after the next save. */
-  #promises: Message[] = []
+  /** Answers to `readIndex` that are not handed out yet. */
   #reads: { id: number; index: number | undefined }[] = []
-  /** What the last save handed out said, so that only changes are saved. */
-  #handedHardState: HardState
-  #saving: Saving | undefined
   #applying: ApplyDuty | undefined
   #fetching: { readonly duty: FetchDuty; readonly request: FetchRequest; readonly term: number } | undefined
-  /** A save hung; cleared by the next one that succeeds. */
-  #diskStalled = false
 
   constructor(options: RaftOptions) {
     assert(options.electionTicks > options.heartbeatTicks, 'heartbeats come within an election timeout')
@@ -115,19 +81,13 @@ export class Raft {
     this.#log = new Log(options.log, { cacheBytes: options.cacheBytes })
     this.#term = options.hardState.term
     this.#votedFor = options.hardState.votedFor
-    this.#handedHardState = options.hardState
-    this.#resetElectionTimer()
-    // Nobody else could lead, so there is nobody to wait for.
-    if (this.#isVoter() && this.#voters().length === 1) this.#electionAt = 1
-    if (options.fresh === true && this.#isVoter()) {
-      this.#leaderHeardAt = undefined
-      this.#failover = { lost: undefined, attempt: 0, dueAt: this.#failoverDelay(undefined, 0) }
-    }
+    this.#election = new Election(options, this.#log)
+    this.#outbox = new Outbox(options, this.#log)
   }
 
   get status(): RaftStatus {
     return {
-      role: this.#role,
+      role: this.role,
       term: this.#term,
       leader: this.#leader,
       lastIndex: this.#log.lastIndex,
@@ -140,7 +100,7 @@ export class Raft {
   }
 
   get role(): Role {
-    return this.#role
+    return this.#leadership === undefined ? this.#election.role : 'leader'
   }
 
   get term(): number {
@@ -157,7 +117,7 @@ export class Raft {
 
   /** A save has hung and none has succeeded since. */
   get diskStalled(): boolean {
-    return this.#diskStalled
+    return this.#outbox.stalled
   }
 
   /** Followers as the leader knows them; undefined on anybody else. */
@@ -170,9 +130,9 @@ export class Raft {
   /** One unit of time has passed. */
   tick(): void {
     this.#now++
-    this.#watchSave()
+    this.#outbox.tick()
     if (this.#leadership !== undefined) this.#tickLeader(this.#leadership)
-    else this.#tickFollower()
+    else if (this.#election.tick(this.#now) === 'ask') this.#ask()
   }
 
   /** Takes a message from a member. The transport has verified who sent it. */
@@ -197,7 +157,7 @@ export class Raft {
         return
       case 'vote':
         if (message.term > this.#term) this.#follow(message.term, undefined)
-        else this.#onVote(message)
+        else this.#decide(this.#election.answered(message))
         return
       case 'append':
       case 'heartbeat':
@@ -238,7 +198,7 @@ export class Raft {
   /** Bytes of a message from this member arrived, though not yet all of it. */
   heard(peer: MemberId): void {
     if (this.#leadership !== undefined) this.#leadership.heard(peer, this.#now)
-    else if (peer === this.#leader) this.#heardLeader()
+    else if (peer === this.#leader) this.#election.heardLeader(this.#now)
   }
 
   /**
@@ -247,17 +207,14 @@ export class Raft {
    */
   disconnected(peer: MemberId, why: { readonly byUs: boolean }): void {
     this.#leadership?.disconnected(peer)
-    if (why.byUs || this.#role !== 'follower' || peer !== this.#leader || !this.#isVoter()) return
+    if (why.byUs || this.role !== 'follower' || peer !== this.#leader || !this.#isVoter()) return
     this.#leader = undefined
-    this.#leaderHeardAt = undefined
-    // Whoever was given time to win has won, or lost to this leader. A hold that outlived it would end for all at once.
-    this.#holdUntil = this.#now
-    this.#failover = { lost: peer, attempt: 0, dueAt: this.#now + this.#failoverDelay(peer, 0) }
+    this.#election.lostLeader(peer, this.#now)
   }
 
   /** Hands leadership to a voter. False when this replica does not lead, or `to` is no other voter. */
   transferLeadership(to: MemberId): boolean {
-    if (this.#leadership === undefined || to === this.#self || !this.#voters().includes(to)) return false
+    if (this.#leadership === undefined || !this.#otherVoters().includes(to)) return false
     this.#leadership.transferTo(to, this.#now)
     return true
   }
@@ -273,11 +230,9 @@ export class Raft {
   ready(): Duty[] {
     const duties: Duty[] = []
     this.#leadership?.flush()
-    const save = this.#nextSave()
-    if (this.#messages.length > 0) {
-      duties.push({ type: 'send', messages: this.#messages })
-      this.#messages = []
-    }
+    const save = this.#outbox.nextSave({ term: this.#term, votedFor: this.#votedFor })
+    const messages = this.#outbox.takeMessages()
+    if (messages.length > 0) duties.push({ type: 'send', messages })
     if (save !== undefined) duties.push(save)
     const apply = this.#nextApply()
     if (apply !== undefined) duties.push(apply)
@@ -300,13 +255,9 @@ export class Raft {
       this.#log.applied(last.index)
       return
     }
-    const saving = this.#saving
-    assert(saving?.duty === duty, 'the save under way is the one that ends')
-    this.#saving = undefined
-    this.#diskStalled = false
-    const last = duty.entries.at(-1)
-    if (last !== undefined) this.#log.saved(last)
-    this.#release(saving.promises)
+    for (const promise of this.#outbox.saved(duty)) {
+      if (promise.type === 'vote') this.#decide(this.#election.answered(promise))
+    }
     this.#leadership?.advanceCommit()
   }
 
@@ -316,24 +267,6 @@ export class Raft {
     assert(fetching?.duty === duty, 'the fetch under way is the one that ends')
     this.#fetching = undefined
     if (fetching.term === this.#term) this.#leadership?.fetched(fetching.request, entries)
-  }
-
-  #nextSave(): Duty | undefined {
-    if (this.#saving !== undefined) return undefined
-    const entries = this.#log.takeUnsaved()
-    const hardState: HardState = { term: this.#term, votedFor: this.#votedFor }
-    const changed =
-      hardState.term !== this.#handedHardState.term || hardState.votedFor !== this.#handedHardState.votedFor
-    const promises = this.#promises
-    this.#promises = []
-    if (entries.length === 0 && !changed) {
-      this.#release(promises)
-      return undefined
-    }
-    this.#handedHardState = hardState
-    const duty: SaveDuty = { type: 'save', hardState: changed ? hardState : undefined, entries }
-    this.#saving = { duty, promises, ticks: 0 }
-    return duty
   }
 
   #nextApply(): Duty | undefined {
@@ -358,78 +291,19 @@ export class Raft {
     return duty
   }
 
-  /** Promises rest on durable state now. A candidate's vote for itself is one of them (rule 5). */
-  #release(promises: readonly Message[]): void {
-    for (const promise of promises) {
-      if (promise.to !== this.#self) this.#messages.push(promise)
-      else if (promise.type === 'vote') this.#onVote(promise)
-    }
-  }
-
-  // ── time ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
   #tickLeader(leadership: Leadership): void {
     const inTime = leadership.tick(this.#now)
     if (!leadership.hasQuorum(this.#now)) {
       this.#follow(this.#term, undefined)
-      // Those who could elect another may still follow this leader's last heartbeats; it has heard of none itself.
-      this.#leaderHeardAt = undefined
-    } else if (this.#diskStalled && !inTime) {
+      // Those who could elect another may still follow this leader's last heartbeats.
+      this.#election.lostQuorum()
+    } else if (this.#outbox.stalled && !inTime) {
       this.#follow(this.#term, undefined)
-    } else if (this.#diskStalled && !leadership.transferring) {
+    } else if (this.#outbox.stalled && !leadership.transferring) {
       const heir = leadership.heir(this.#now)
       if (heir === undefined) this.#follow(this.#term, undefined)
       else leadership.transferTo(heir, this.#now)
     }
-  }
-
-  #tickFollower(): void {
-    // Whoever granted a vote or pre-vote gives that candidate the time to win.
-    if (this.#now < this.#holdUntil) return
-    const failover = this.#failover
-    if (this.#now >= this.#electionAt) {
-      this.#failover = undefined
-      this.#preCampaign()
-    } else if (failover !== undefined && this.#now >= failover.dueAt && this.#role !== 'candidate') {
-      // A candidacy that is open is left to win or lose, or to end with the election timeout.
-      this.#attemptFailover(failover)
-    }
-  }
-
-  #attemptFailover(failover: Failover): void {
-    failover.attempt++
-    if (failover.attempt < failoverAttempts) {
-      failover.dueAt = this.#now + this.#failoverDelay(failover.lost, failover.attempt)
-    } else {
-      this.#failover = undefined
-    }
-    this.#preCampaign()
-  }
-
-  #failoverDelay(lost: MemberId | undefined, attempt: number): number {
-    const others = this.#voters()
-      .filter((peer) => peer !== lost)
-      .sort()
-    const place = Math.max(0, others.indexOf(this.#self)) / Math.max(1, others.length - 1)
-    const jitter = this.#options.random()
-    return Math.max(1, Math.round((1 + place * (this.#options.failoverTicks - 2) + jitter) * 2 ** attempt))
-  }
-
-  #watchSave(): void {
-    if (this.#saving === undefined) return
-    this.#saving.ticks++
-    if (this.#saving.ticks >= this.#options.saveStallTicks) this.#diskStalled = true
-  }
-
-  #resetElectionTimer(): void {
-    const { electionTicks, random } = this.#options
-    this.#electionAt = this.#now + electionTicks + Math.floor((random() * electionTicks) / 2)
-  }
-
-  #heardLeader(): void {
-    this.#leaderHeardAt = this.#now
-    this.#failover = undefined
-    this.#resetElectionTimer()
   }
 
   // ── elections ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -437,23 +311,20 @@ export class Raft {
   /** Whether this replica believes in a living leader, and so helps nobody to replace it (rule 11). */
   #sticky(): boolean {
     // A leader steps down in the very tick in which check-quorum fails.
-    if (this.#leadership !== undefined) return true
-    return this.#leaderHeardAt !== undefined && this.#now - this.#leaderHeardAt < this.#options.electionTicks
-  }
-
-  #upToDate(lastIndex: number, lastTerm: number): boolean {
-    return (
-      lastTerm > this.#log.lastTerm || (lastTerm === this.#log.lastTerm && lastIndex >= this.#log.lastIndex)
-    )
-  }
-
-  #voters(): MemberId[] {
-    const { members } = this.#log.configuration.configuration
-    return members.filter((member) => member.voter).map((member) => member.peer)
+    return this.#leadership !== undefined || this.#election.believesInLeader(this.#now)
   }
 
   #isVoter(): boolean {
-    return this.#voters().includes(this.#self)
+    return this.#log.voters.includes(this.#self)
+  }
+
+  #otherVoters(): readonly MemberId[] {
+    return this.#log.voters.filter((voter) => voter !== this.#self)
+  }
+
+  /** Whoever could not make a vote durable, or has none, leaves elections to others. */
+  #mayCampaign(): boolean {
+    return this.#isVoter() && !this.#outbox.stalled
   }
 
   /** Enters `term` (or stays in it) as a follower. The vote is forgotten only with the term. */
@@ -465,57 +336,52 @@ export class Raft {
     }
     const leadership = this.#leadership
     this.#leadership = undefined
-    this.#role = 'follower'
     this.#leader = leader
-    this.#answers.clear()
-    this.#resetElectionTimer()
+    this.#election.follow(this.#now)
     leadership?.end()
   }
 
   /** Asks whether an election could be won, without disturbing anybody (thesis 9.6). */
-  #preCampaign(): void {
-    this.#resetElectionTimer()
-    if (!this.#isVoter() || this.#diskStalled) return
-    this.#role = 'preCandidate'
+  #ask(): void {
+    if (!this.#mayCampaign()) return
     this.#leader = undefined
-    this.#answers = new Map([[this.#self, true]])
+    const term = this.#term + 1
+    const verdict = this.#election.ask(term)
     const { lastIndex, lastTerm } = this.#log
-    for (const peer of this.#voters()) {
-      if (peer === this.#self) continue
-      this.#messages.push({
-        type: 'preVote',
-        from: this.#self,
-        to: peer,
-        term: this.#term + 1,
-        lastIndex,
-        lastTerm,
-      })
+    for (const to of this.#otherVoters()) {
+      this.#outbox.send({ type: 'preVote', from: this.#self, to, term, lastIndex, lastTerm })
     }
-    this.#countAnswers()
+    this.#decide(verdict)
   }
 
   /**
    * Stands for election in the next term. The requests are promises too: what they claim of the log must not be lost
    * with a crash while an answer to them is still under way.
    */
-  #campaign(transfer: boolean): void {
-    this.#resetElectionTimer()
+  #stand(transfer: boolean): void {
     this.#term++
     this.#votedFor = this.#self
-    this.#role = 'candidate'
     this.#leader = undefined
-    this.#answers.clear()
+    this.#election.stand(this.#term, this.#now)
     const { lastIndex, lastTerm } = this.#log
-    for (const peer of this.#voters()) {
-      if (peer !== this.#self) this.#promise(peer, { type: 'requestVote', lastIndex, lastTerm, transfer })
+    for (const peer of this.#otherVoters()) {
+      this.#promise(peer, { type: 'requestVote', lastIndex, lastTerm, transfer })
     }
     this.#promise(this.#self, { type: 'vote', preVote: false, askedTerm: this.#term, granted: true })
   }
 
+  #decide(verdict: Verdict): void {
+    if (verdict === 'stand') this.#stand(false)
+    else if (verdict === 'won') this.#lead()
+    else if (verdict === 'lost') this.#follow(this.#term, undefined)
+  }
+
   #onPreVote(message: Extract<Message, { type: 'preVote' }>): void {
     const granted =
-      !this.#sticky() && message.term > this.#term && this.#upToDate(message.lastIndex, message.lastTerm)
-    if (granted) this.#holdUntil = this.#now + this.#options.holdTicks
+      !this.#sticky() &&
+      message.term > this.#term &&
+      this.#log.isMatchedBy({ index: message.lastIndex, term: message.lastTerm })
+    if (granted) this.#election.grantedPreVote(message.from, this.#now)
     // Refused or not, the answer carries our term, so that one who fell behind catches up (etcd#8243).
     this.#send(message.from, { type: 'vote', preVote: true, askedTerm: message.term, granted })
   }
@@ -527,51 +393,27 @@ export class Raft {
       message.term === this.#term &&
       this.#leader === undefined &&
       (this.#votedFor === undefined || this.#votedFor === message.from) &&
-      this.#upToDate(message.lastIndex, message.lastTerm)
+      this.#log.isMatchedBy({ index: message.lastIndex, term: message.lastTerm })
     if (granted) {
       this.#votedFor = message.from
-      this.#holdUntil = this.#now + this.#options.holdTicks
-      this.#resetElectionTimer()
+      this.#election.grantedVote(this.#now)
     }
     this.#promise(message.from, { type: 'vote', preVote: false, askedTerm: message.term, granted })
-  }
-
-  #onVote(message: Extract<Message, { type: 'vote' }>): void {
-    const asked = this.#role === 'preCandidate' ? this.#term + 1 : this.#term
-    const role: Role = message.preVote ? 'preCandidate' : 'candidate'
-    if (this.#role !== role || message.askedTerm !== asked) return
-    this.#answers.set(message.from, message.granted)
-    this.#countAnswers()
-  }
-
-  #countAnswers(): void {
-    const result = tally(this.#voters(), this.#answers)
-    if (result === 'lost') this.#follow(this.#term, undefined)
-    if (result !== 'won') return
-    if (this.#role === 'preCandidate') this.#campaign(false)
-    else this.#lead()
   }
 
   /** Wins the election: an entry of the own term makes the commit index current (thesis 6.4). */
   #lead(): void {
     assert(
-      this.#role === 'candidate' && this.#votedFor === this.#self,
+      this.role === 'candidate' && this.#votedFor === this.#self,
       'only a candidate that voted for itself leads',
     )
-    this.#role = 'leader'
     this.#leader = this.#self
-    this.#failover = undefined
-    this.#answers.clear()
+    this.#election.lead()
     this.#leadership = new Leadership({
-      self: this.#self,
+      ...this.#options,
       term: this.#term,
       log: this.#log,
       now: this.#now,
-      electionTicks: this.#options.electionTicks,
-      heartbeatTicks: this.#options.heartbeatTicks,
-      appendBytes: this.#options.appendBytes,
-      windowBytes: this.#options.windowBytes,
-      maxReads: this.#options.maxReads,
       send: (to, body) => this.#send(to, body),
       answerRead: (read, index) => this.#answerRead(read, index),
     })
@@ -589,12 +431,12 @@ export class Raft {
       }
       return
     }
-    assert(message.term > this.#term || this.#role !== 'leader', 'a term has one leader')
-    if (message.term > this.#term || this.#role !== 'follower' || this.#leader === undefined) {
+    assert(message.term > this.#term || this.role !== 'leader', 'a term has one leader')
+    if (message.term > this.#term || this.role !== 'follower' || this.#leader === undefined) {
       this.#follow(message.term, message.from)
     }
     assert(this.#leader === message.from, 'a term has one leader')
-    this.#heardLeader()
+    this.#election.heardLeader(this.#now)
     switch (message.type) {
       case 'append':
         this.#onAppend(message)
@@ -607,7 +449,7 @@ export class Raft {
         this.#log.commit(Math.min(message.commitIndex, this.#log.lastIndex))
         return
       case 'timeoutNow':
-        if (this.#isVoter() && !this.#diskStalled) this.#campaign(true)
+        if (this.#mayCampaign()) this.#stand(true)
         return
       default:
         message satisfies never
@@ -617,7 +459,7 @@ export class Raft {
   #onAppend(message: Extract<Message, { type: 'append' }>): void {
     const { entries, prevIndex, prevTerm } = message
     // Not taken and not answered: the leader asks again with its heartbeats, and by then some of it is applied.
-    if (entries.length > 0 && this.#appliesTooSlowly()) return
+    if (entries.length > 0 && this.#log.lagsInApplying(this.#options.maxUnappliedBytes)) return
     const hint = this.#log.take(prevIndex, prevTerm, entries)
     if (hint !== undefined) {
       this.#send(message.from, {
@@ -630,29 +472,7 @@ export class Raft {
     }
     const matchIndex = Math.min(entries.at(-1)?.index ?? prevIndex, this.#log.lastIndex)
     this.#log.commit(Math.min(message.commitIndex, matchIndex))
-    this.#acknowledge(message.from, matchIndex)
-  }
-
-  /** One acknowledgement says what several would: appends that arrive while a save is under way are answered together. */
-  #acknowledge(leader: MemberId, matchIndex: number): void {
-    const waiting = this.#promises.findLastIndex(
-      (promise) => promise.type === 'appended' && promise.to === leader,
-    )
-    const earlier = this.#promises[waiting]
-    if (earlier?.type !== 'appended' || earlier.term !== this.#term) {
-      this.#promise(leader, { type: 'appended', matchIndex })
-    } else if (matchIndex > earlier.matchIndex) {
-      this.#promises[waiting] = { ...earlier, matchIndex }
-    }
-  }
-
-  /**
-   * Whether more is appended than the bound allows, and applying will make room. Entries that no leader has committed
-   * yet hold nobody off: only the entries that come after them can commit them, an old leader's above all.
-   */
-  #appliesTooSlowly(): boolean {
-    const { appliedIndex, commitIndex, unappliedBytes } = this.#log
-    return unappliedBytes > this.#options.maxUnappliedBytes && appliedIndex < commitIndex
+    this.#promise(message.from, { type: 'appended', matchIndex })
   }
 
   // ── reads ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -671,13 +491,13 @@ export class Raft {
     else this.#send(read.from, { type: 'readIndexAnswer', id: read.id, index })
   }
 
-  // ── outboxes ─────────────────────────────────────────────────────────────────────────────────────────────────
+  // ── what leaves ──────────────────────────────────────────────────────────────────────────────────────────────
 
   #send(to: MemberId, body: MessageBody): void {
-    this.#messages.push({ ...body, from: this.#self, to, term: this.#term })
+    this.#outbox.send({ ...body, from: this.#self, to, term: this.#term })
   }
 
   #promise(to: MemberId, body: MessageBody): void {
-    this.#promises.push({ ...body, from: this.#self, to, term: this.#term })
+    this.#outbox.promise({ ...body, from: this.#self, to, term: this.#term })
   }
 }

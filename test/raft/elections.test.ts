@@ -191,13 +191,14 @@ describe('votes (5.2)', () => {
   })
 
   it('split between two end with the next timeout', () => {
-    const ensemble = ensembleOf(['a', 'b'], { random: () => 0 })
-    ensemble.run(10)
+    const ensemble = ensembleOf(['a', 'b'])
+    // Each is asked by a leader of the past to stand at once.
+    ensemble.inject({ type: 'timeoutNow', from: 'b', to: 'a', term: 1 })
+    ensemble.inject({ type: 'timeoutNow', from: 'a', to: 'b', term: 1 })
+    ensemble.settle()
     expect(ensemble.leader()).toBeUndefined()
-    const draws = new Map([['b', 0.9]])
-    const other = ensembleOf(['a', 'b'], { random: (member) => draws.get(member) ?? 0 })
-    other.run(12)
-    expect(other.leader()).toBe('a')
+    ensemble.run(12)
+    expect(ensemble.leader()).toBe('a')
   })
 
   it('of a candidate end with the first word of the leader of its term', () => {
@@ -334,6 +335,21 @@ describe('pre-votes (9.6)', () => {
     expect(ensemble.raft('c').role).toBe('follower')
     ensemble.tick('c')
     expect(ensemble.raft('c').role).toBe('preCandidate')
+  })
+
+  it('of members that ask in the same moment go to the first in place, and split no vote', () => {
+    const ensemble = ensembleOf(abc, { random: () => 0 })
+    ensemble.run(10)
+    expect(ensemble.raft('a').status).toMatchObject({ role: 'leader', term: 2 })
+  })
+
+  it('of members whose hold ends in the same moment go to the first in place too', () => {
+    const members = ['a', 'b', 'c', 'd', 'e']
+    const ensemble = ensembleOf(members, { random: (member) => (member === 'a' ? 0 : 0.3) })
+    // a asks at 10; the others are due at 11, hold until 15, and then ask together.
+    for (const peer of members.slice(1)) ensemble.network.cut(peer, 'a')
+    ensemble.run(10 + ensemble.tuning.holdTicks)
+    expect(ensemble.raft('b').status).toMatchObject({ role: 'leader', term: 2 })
   })
 
   it('of a term that is no later than the own are refused with that term', () => {
