@@ -10,6 +10,7 @@ import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p, type Libp2p } from 'libp2p'
 
 import { answerQuestion, askQuestion } from './asking.ts'
+import { Corks } from './corking.ts'
 import { frameMessage } from './framing.ts'
 import { IncomingLane } from './incoming-lane.ts'
 import { type Lane, laneOf, lanes } from './lanes.ts'
@@ -57,6 +58,7 @@ export class Libp2pTransport implements Transport {
   readonly #refusals = new Refusals((peer, reason) => this.#handlers?.refused(peer, reason))
   readonly #gate = new PeerGate((peer) => this.#peers.has(peer), this.#refusals)
   #refusedStreams = 0
+  readonly #corks = new Corks()
   #droppedMessages = 0
   #hello: Hello
   #node: Libp2p | undefined
@@ -129,7 +131,8 @@ export class Libp2pTransport implements Transport {
     const isTaken =
       link?.hasRoom(lane, leastBytes(message)) === true &&
       link.send(lane, encodePeerMessage(message, { from: this.self, to }))
-    if (!isTaken) this.#droppedMessages += 1
+    if (isTaken) this.#corks.flushSoon()
+    else this.#droppedMessages += 1
     return isTaken
   }
 
@@ -217,9 +220,15 @@ export class Libp2pTransport implements Transport {
         reconnectRetries: 0,
       },
       connectionGater: {
-        denyInboundConnection: (raw) => this.#gate.watch(raw),
+        denyInboundConnection: (raw) => {
+          this.#corks.add(raw)
+          return this.#gate.watch(raw)
+        },
         denyInboundEncryptedConnection: (peer, raw) => this.#gate.denies(peer.toString(), raw),
-        denyOutboundEncryptedConnection: (peer) => !this.#peers.has(peer.toString()),
+        denyOutboundEncryptedConnection: (peer, raw) => {
+          this.#corks.add(raw)
+          return !this.#peers.has(peer.toString())
+        },
       },
     })
   }

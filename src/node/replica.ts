@@ -52,6 +52,9 @@ export type ReplicaOptions = {
 
 const MiB = 1024 * 1024
 
+/** How long commands gather at most while others are on their way to being committed. */
+const gatherMs = 2
+
 /** `safety.md`, rule 25. */
 const bounds = {
   entryBytes: MiB,
@@ -78,6 +81,8 @@ export class Replica {
   #revisionWaiters: { readonly revision: number; readonly waiter: Waiter<void> }[] = []
   readonly #revisionDeadlines = new EarliestDeadline()
   #saving = false
+  /** When commands were last proposed. */
+  #proposedAt = 0
   #scheduled = false
   #stopped = false
   /** The stamp of the last entry proposed here; later ones are never below it. */
@@ -399,8 +404,13 @@ export class Replica {
     else if (leader !== undefined) this.#forward(leader)
   }
 
-  /** While a save is under way commands gather; then they share entries, one sync and one message per follower. */
+  /**
+   * Starts at once when idle; while a save or a commit is under way commands gather, and then share entries, one sync and
+   * one message per follower. Over a long line, where a commit takes long, they do not wait for it.
+   */
   #propose(): void {
+    const { lastIndex, commitIndex } = this.#raft.status
+    if (lastIndex > commitIndex && this.#options.surroundings.now() - this.#proposedAt < gatherMs) return
     while (!this.#saving && (this.#own.hasQueued || this.#forwarded.length > 0)) {
       const { transferring, unappliedBytes } = this.#raft.status
       if (transferring || unappliedBytes > bounds.unappliedBytes) return
@@ -425,6 +435,7 @@ export class Replica {
       if (batches.length === 0) continue
       const proposed = this.#raft.propose(encodeEntryData({ time: this.#stamp(), batches }))
       assert(proposed.type === 'appended', 'a leader that is not handing over takes proposals')
+      this.#proposedAt = this.#options.surroundings.now()
     }
   }
 
