@@ -53,6 +53,7 @@ export function readNodes(reader: ConfigReader, input: NodesInput): readonly Nod
     reader.mistake(input.nodes, `expected 1 to ${maxNodes} nodes, found ${entries.length}`)
   }
   const unique = new UniqueTexts(reader)
+  const addresses = new UniqueTexts(reader)
   const nodes: NodeConfig[] = []
   for (const [id, place] of entries) {
     if (!isName(id)) {
@@ -61,7 +62,7 @@ export function readNodes(reader: ConfigReader, input: NodesInput): readonly Nod
         `expected a node id of lower-case letters, digits, - and _, found ${JSON.stringify(id)}`,
       )
     }
-    const node = readNode(reader, id, place, { ...input, parsedListen: listen, unique })
+    const node = readNode(reader, id, place, { ...input, parsedListen: listen, unique, addresses })
     if (node !== undefined) nodes.push(node)
   }
   return nodes
@@ -71,7 +72,11 @@ function readNode(
   reader: ConfigReader,
   id: string,
   place: Place,
-  input: NodesInput & { readonly parsedListen: Listen; readonly unique: UniqueTexts },
+  input: NodesInput & {
+    readonly parsedListen: Listen
+    readonly unique: UniqueTexts
+    readonly addresses: UniqueTexts
+  },
 ): NodeConfig | undefined {
   const fields = reader.fields(place, ['http', 'p2p', 'peer', 'data'])
   if (fields === undefined) return undefined
@@ -79,11 +84,11 @@ function readNode(
   const p2p = reader.text(fields.p2p, multiaddrRule)
   const peer = reader.text(fields.peer, peerRule)
   const data = reader.text(fields.data, dataRule)
-  input.unique.add(fields.p2p, p2p)
+  input.addresses.add(fields.p2p, p2p, p2p === undefined ? undefined : multiaddrTarget(p2p))
   input.unique.add(fields.peer, peer)
   const address = url === undefined ? undefined : parseAddress(url)
   if (address === undefined) return undefined
-  input.unique.add(fields.http, address.origin)
+  input.addresses.add(fields.http, address.origin, `${address.host}:${address.port}`)
   checkScheme(reader, fields.http, { ...input, isHttps: address.isHttps })
   const http = input.parsedListen.http?.at ?? address
   checkExposure(reader, input.parsedListen.http?.place ?? fields.http, { ...input, host: http.host })
@@ -148,10 +153,11 @@ class UniqueTexts {
     this.#reader = reader
   }
 
-  add(place: Place, text: string | undefined): void {
-    if (text === undefined) return
-    const first = this.#places.get(text)
-    if (first === undefined) this.#places.set(text, place)
+  /** `as` is what must differ, where that is not the text itself. */
+  add(place: Place, text: string | undefined, as: string | undefined = text): void {
+    if (text === undefined || as === undefined) return
+    const first = this.#places.get(as)
+    if (first === undefined) this.#places.set(as, place)
     else
       this.#reader.mistake(
         place,
@@ -169,6 +175,12 @@ function multiaddrHost(text: string): string | undefined {
   if (protocol === 'ip4') return isIPv4(host) ? host : undefined
   if (protocol === 'ip6') return isIPv6(host) ? host : undefined
   return isHostName(host) ? host : undefined
+}
+
+/** Host and port of a multiaddr that `multiaddrHost` took. */
+function multiaddrTarget(text: string): string {
+  const [, , host, , port] = text.split('/')
+  return `${host}:${port}`
 }
 
 function parseAddress(

@@ -12,6 +12,7 @@ import {
   type Node,
   parseDocument,
   type Scalar,
+  type YAMLParseError,
 } from 'yaml'
 import { parseDuration } from '../duration.ts'
 
@@ -32,6 +33,9 @@ export type TextRule = {
   readonly secret?: boolean
 }
 
+/** How much of a wrong text is shown, in characters. */
+const maxShown = 120
+
 export class ConfigReader {
   readonly mistakes: string[] = []
   readonly root: Place
@@ -44,15 +48,21 @@ export class ConfigReader {
     this.#file = basename(path)
     this.#env = env
     this.#document = parseDocument(source, { lineCounter: this.#lines, prettyErrors: false, version: '1.2' })
-    for (const { code, message, pos } of this.#document.errors) {
+    for (const { code, pos } of this.#document.errors) {
+      if (code !== 'DUPLICATE_KEY') continue
       const { line } = this.#lines.linePos(pos[0])
-      const text =
-        code === 'DUPLICATE_KEY'
-          ? `the key "${this.#keyAt(source, pos)}" stands here twice`
-          : firstSentence(message)
-      this.mistakes.push(`${text} (${this.#file}:${line})`)
+      this.mistakes.push(`the key "${this.#keyAt(source, pos)}" stands here twice (${this.#file}:${line})`)
     }
+    this.#noteSyntax(source)
     this.root = { path: '', node: this.#document.contents ?? undefined, line: 1 }
+  }
+
+  /** Only the first slip in the YAML itself: what follows it is read out of step. */
+  #noteSyntax(source: string): void {
+    const [first] = this.#document.errors.filter(({ code }) => code !== 'DUPLICATE_KEY')
+    if (first === undefined) return
+    const { line } = this.#lines.linePos(first.pos[0])
+    this.mistakes.push(`${syntaxSentence(first, source.split('\n')[line - 1] ?? '')} (${this.#file}:${line})`)
   }
 
   /** Whether the bytes are YAML at all: otherwise nothing else is worth reading. */
@@ -176,7 +186,12 @@ export class ConfigReader {
     if (isMap(node)) return 'a map'
     if (isSeq(node)) return 'a list'
     const text = this.#scalarText(place, { silent: true })
-    return text.type === 'text' ? JSON.stringify(text.text) : 'nothing'
+    if (text.type !== 'text') return 'nothing'
+    // Where tokens are told, a text in the wrong place may be a secret.
+    if (/^tokens(\[\d+\])?$/.test(place.path)) return `a text of ${[...text.text].length} characters`
+    const raw = isScalar(node) ? (node.source ?? '') : ''
+    const shown = place.path.startsWith('tokens[') && raw.includes('${') ? raw : text.text
+    return JSON.stringify(shown.length > maxShown ? `${shown.slice(0, maxShown)}...` : shown)
   }
 
   /** The text of a scalar as it stands in the file, so that `1.0` and `007` stay what they are, with variables filled in. */
@@ -221,8 +236,12 @@ function hidden(text: string): string {
   return `one of ${[...text].length} characters`
 }
 
-function firstSentence(message: string): string {
-  return `this is no YAML: ${message.split('\n')[0] ?? message}`
+function syntaxSentence({ code, message }: YAMLParseError, line: string): string {
+  if (code === 'MULTIPLE_DOCS') return 'expected one YAML document, found another after it'
+  const variable = /[{,[].*?[^"'](\$\{\w+\})/.exec(line)?.[1]
+  // A brace ends the map it stands in, whatever stood before it.
+  const hint = variable === undefined ? '' : `; within { } and [ ], put quotes around "${variable}"`
+  return `this is no YAML: ${message.split('\n')[0] ?? message}${hint}`
 }
 
 /** The known key that a slip of two letters at most would turn into this one. */

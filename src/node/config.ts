@@ -1,6 +1,7 @@
 // The configuration file, `cluster.yml`: read whole, every mistake reported at once, and everything resolved before anything starts.
 
-import { accessSync, constants, readFileSync, statSync } from 'node:fs'
+import { isUtf8 } from 'node:buffer'
+import { accessSync, closeSync, constants, openSync, readSync, statSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 
 import type { StoreDefinition, Token } from '../store/types.ts'
@@ -84,9 +85,10 @@ export function loadConfig(path: string, env: Readonly<Record<string, string | u
 
 function readSource(path: string): string {
   try {
-    if (statSync(path).size > maxFileBytes)
-      throw new ConfigError([`${path} is larger than ${maxFileBytes} bytes`])
-    return readFileSync(path, 'utf8')
+    const bytes = readAtMost(path, maxFileBytes + 1)
+    if (bytes.length > maxFileBytes) throw new ConfigError([`${path} is larger than ${maxFileBytes} bytes`])
+    if (!isUtf8(bytes)) throw new ConfigError([`${path} is no text in UTF-8`])
+    return bytes.toString('utf8')
   } catch (error) {
     if (error instanceof ConfigError) throw error
     const code = error instanceof Error && 'code' in error ? error.code : undefined
@@ -94,6 +96,22 @@ function readSource(path: string): string {
     throw new ConfigError([
       `${path} cannot be read: ${error instanceof Error ? error.message : String(error)}`,
     ])
+  }
+}
+
+/** Not by its size: a pipe, as shells make one for `<(command)`, has none. */
+function readAtMost(path: string, most: number): Buffer {
+  const file = openSync(path, 'r')
+  try {
+    const bytes = Buffer.alloc(most)
+    let length = 0
+    for (;;) {
+      const read = readSync(file, bytes, length, most - length, null)
+      length += read
+      if (read === 0 || length === most) return bytes.subarray(0, length)
+    }
+  } finally {
+    closeSync(file)
   }
 }
 

@@ -1,7 +1,8 @@
 // `trivet/node`: a node to embed in another program.
 
-export { Node, type NodeAddress, type NodeSettings } from './node.ts'
+export { Node } from './node.ts'
 export { type OpenOptions, openNode } from './open.ts'
+export type { NodeAddress, NodeSettings } from './settings.ts'
 export type {
   ClusterStatus,
   Executed,

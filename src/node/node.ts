@@ -1,47 +1,21 @@
 // A node: its data directory, its network and its replica, put together; what REST and embedders see of them.
 
-import { randomBytes } from 'node:crypto'
 import type { Logger } from 'pino'
 import { TrivetError } from '../errors.ts'
 import type { RaftStatus } from '../raft/raft.ts'
 import type { Member, MemberId } from '../raft/types.ts'
-import { commandVersion } from '../store/commands.ts'
 import type { Disk } from '../store/disk.ts'
 import type { StateLevel } from '../store/state-writer.ts'
-import type { Command, Founding, StateReader, StoreDefinition, Token } from '../store/types.ts'
+import type { Command, StateReader } from '../store/types.ts'
 import { version } from '../version.ts'
 import { ClusterView } from './cluster-view.ts'
 import { answerFounding, type FoundingOptions, found } from './founding.ts'
 import { NodeState } from './node-state.ts'
 import { Replica, type Surroundings } from './replica.ts'
+import { composeFounding, differences, type NodeSettings } from './settings.ts'
 import { type Opened, Storage } from './storage.ts'
 import type { ClusterStatus, Executed, NodeSurface, WaitOptions } from './surface.ts'
 import type { Answer, Peer, PeerMessage, Question, Transport } from './transport.ts'
-
-/** One node of the configuration file. */
-export type NodeAddress = {
-  readonly id: string
-  readonly peer: MemberId
-  readonly http: string
-  readonly p2p: string
-}
-
-/** What an operator decides. */
-export type NodeSettings = {
-  readonly id: string
-  /** The cluster's name. */
-  readonly cluster: string
-  /** All nodes of the file, in its order. */
-  readonly nodes: readonly NodeAddress[]
-  /** Seeds of the cluster, used once, when it is founded. */
-  readonly stores: readonly StoreDefinition[]
-  readonly tokens: readonly Token[]
-  readonly valueBytes: number
-  readonly heartbeatMs: number
-  readonly electionMs: number
-  /** Nodes of the file to found the cluster without. */
-  readonly foundWithout: readonly string[]
-}
 
 /** What a node stands on; a simulation brings its own. */
 export type NodeParts = {
@@ -88,7 +62,6 @@ export class Node implements NodeSurface {
   readonly #stops: (() => void)[] = []
   #statusWaiters: (() => void)[] = []
   #freeBytes = Number.MAX_SAFE_INTEGER
-  #saidDifference = false
 
   private constructor(settings: NodeSettings, parts: NodeParts, storage: Storage) {
     this.id = settings.id
@@ -276,7 +249,7 @@ export class Node implements NodeSurface {
       nodes,
       without: foundWithout,
       identity: () => this.#storage.identity,
-      compose: (ids) => this.#compose(ids),
+      compose: (ids) => composeFounding(this.#settings, ids, this.#parts.clock()),
       found: async (founding) => {
         await this.#durably(this.#storage.found(founding))
         logger.info({ cluster: founding.clusterId }, 'the founding of the cluster is durable here')
@@ -310,24 +283,6 @@ export class Node implements NodeSurface {
     } catch (error) {
       this.#fatal(error instanceof Error ? error : new Error(String(error)))
       throw error
-    }
-  }
-
-  #compose(ids: readonly string[]): Founding {
-    const { nodes, cluster, stores, tokens, valueBytes } = this.#settings
-    return {
-      clusterId: randomBytes(16).toString('hex'),
-      name: cluster,
-      configuration: {
-        members: nodes
-          .filter((node) => ids.includes(node.id))
-          .map(({ id, peer, http, p2p }) => ({ id, peer, http, p2p, voter: true })),
-      },
-      stores,
-      tokens,
-      valueBytes,
-      foundedAt: this.#parts.clock(),
-      commandVersion,
     }
   }
 
@@ -366,7 +321,12 @@ export class Node implements NodeSurface {
     this.#stops.push(parts.every(tickMs, () => replica.tick()))
     this.#stops.push(parts.every(statusMs, () => this.#tellStatus()))
     logger.info({ boot, term: opened.hardState.term, lastApplied: opened.machine.lastApplied }, 'taking part')
-    this.#compareWithFile(opened)
+    const differs = differences(this.#settings, this.#members(), opened.machine)
+    if (differs.length === 0) return
+    logger.warn(
+      `${differs.join(', ')} in the configuration file differ from the cluster's own state, which holds: the file seeds a cluster ` +
+        'once, when it is founded',
+    )
   }
 
   async #catchUp(): Promise<void> {
@@ -380,27 +340,6 @@ export class Node implements NodeSurface {
         if (!(error instanceof TrivetError)) throw error
       }
     }
-  }
-
-  /** The file seeds the cluster once; afterwards the replicated state is the truth, and one warning says so. */
-  #compareWithFile({ machine }: Opened): void {
-    if (this.#saidDifference) return
-    const differs: string[] = []
-    const members = this.#members()
-    const known = new Map(members.map((member) => [member.id, member]))
-    const { nodes, stores, tokens } = this.#settings
-    const sameNodes =
-      nodes.length === members.length && nodes.every((node) => known.get(node.id)?.peer === node.peer)
-    if (!sameNodes) differs.push('nodes')
-    const names = new Set(machine.stores().map((store) => store.name))
-    if (stores.length !== names.size || stores.some((store) => !names.has(store.name))) differs.push('stores')
-    if (tokens.some((token) => machine.token(token.hash) === undefined)) differs.push('tokens')
-    if (differs.length === 0) return
-    this.#saidDifference = true
-    this.#parts.logger.warn(
-      `${differs.join(', ')} in the configuration file differ from the cluster's own state, which holds: the file seeds a cluster ` +
-        'once, when it is founded',
-    )
   }
 
   // ── talking ──────────────────────────────────────────────────────────────────────────────────────────────────

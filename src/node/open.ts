@@ -6,8 +6,9 @@ import type { Logger } from 'pino'
 import { realDisk } from '../store/real-disk.ts'
 import { openLevel } from '../store/state-open.ts'
 import { Libp2pTransport } from './libp2p.ts'
-import { Node, type NodeSettings } from './node.ts'
+import { Node } from './node.ts'
 import { loadPeerKey } from './peer-key.ts'
+import type { NodeSettings } from './settings.ts'
 
 export type OpenOptions = {
   readonly settings: NodeSettings

@@ -4,16 +4,17 @@ import { TrivetError } from '../errors.ts'
 import { assert } from '../raft/assert.ts'
 import { Raft, type RaftStatus } from '../raft/raft.ts'
 import type { Duty, Entry, HardState, MemberId, Message } from '../raft/types.ts'
-import { decodeCommand, encodeCommand, encodeEntryData } from '../store/commands.ts'
+import { encodeCommand, encodeEntryData } from '../store/commands.ts'
 import type { StateMachine } from '../store/state-machine.ts'
 import type { Command, CommandBatch } from '../store/types.ts'
 import type { Wal } from '../store/wal.ts'
+import { batchBytes, ForwardedCommands } from './forwarded-commands.ts'
 import { OwnCommands } from './own-commands.ts'
 import { ReadBarrier } from './read-barrier.ts'
+import { RevisionWaiters } from './revision-waiters.ts'
 import { Stopwatch } from './stopwatch.ts'
 import type { Executed, WaitOptions } from './surface.ts'
 import type { PeerMessage } from './transport.ts'
-import { EarliestDeadline, Waiter } from './waiters.ts'
 
 /** The clocks and chances of a replica, so that a simulation can hold them. */
 export type Surroundings = {
@@ -67,19 +68,14 @@ const bounds = {
   waitingReads: 100_000,
 } as const
 
-type Forwarded = { readonly from: MemberId; readonly batch: CommandBatch }
-
 export class Replica {
   readonly #options: ReplicaOptions
   readonly #raft: Raft
   readonly #own: OwnCommands
   readonly #reads: ReadBarrier
   readonly #stopwatch: Stopwatch
-  /** Other nodes' commands that wait to be proposed here. */
-  #forwarded: Forwarded[] = []
-  #forwardedBytes = 0
-  #revisionWaiters: { readonly revision: number; readonly waiter: Waiter<void> }[] = []
-  readonly #revisionDeadlines = new EarliestDeadline()
+  readonly #forwarded: ForwardedCommands
+  readonly #revisions: RevisionWaiters
   #saving = false
   /** When commands were last proposed. */
   #proposedAt = 0
@@ -133,6 +129,13 @@ export class Replica {
       askAgainAfter: options.heartbeatMs,
       now: surroundings.now,
     })
+    this.#forwarded = new ForwardedCommands((to, numbers, code) =>
+      options.send(to, { type: 'forwardRefused', numbers, code }),
+    )
+    this.#revisions = new RevisionWaiters({
+      maxWaiting: bounds.waitingReads,
+      applied: () => machine.revision,
+    })
     this.#stopwatch = new Stopwatch(surroundings.now)
     this.#lastStatus = this.#raft.status
     this.#lastConfigurationIndex = this.#raft.log.configuration.index
@@ -163,7 +166,7 @@ export class Replica {
   get waiting(): { readonly commands: number; readonly commandBytes: number; readonly reads: number } {
     return {
       commands: this.#own.size,
-      commandBytes: this.#own.waitingBytes + this.#forwardedBytes,
+      commandBytes: this.#own.waitingBytes + this.#forwarded.bytes,
       reads: this.#reads.waiting,
     }
   }
@@ -189,19 +192,7 @@ export class Replica {
   /** See `NodeSurface.waitForRevision`. */
   waitForRevision(revision: number, options: WaitOptions): Promise<void> {
     if (this.#stopped) return Promise.reject(stopping())
-    if (this.#options.machine.revision >= revision) return Promise.resolve()
-    if (this.#revisionWaiters.length >= bounds.waitingReads) {
-      return Promise.reject(
-        new TrivetError('overloaded', `${bounds.waitingReads} reads are waiting for a revision already`, {
-          field: 'waiting reads',
-          limit: bounds.waitingReads,
-        }),
-      )
-    }
-    const waiter = new Waiter<void>(options, () => {})
-    this.#revisionDeadlines.note(waiter.deadline)
-    this.#revisionWaiters.push({ revision, waiter })
-    return waiter.promise
+    return this.#revisions.add(revision, options)
   }
 
   /** The voter that could take over soonest; undefined when this replica does not lead or nobody could. */
@@ -227,19 +218,10 @@ export class Replica {
   /** Commands of another node, for the leader. They are proposed here or refused, never passed on. */
   forwarded(from: MemberId, batch: CommandBatch): void {
     if (this.#stopped) return
-    let bytes = 0
-    for (const command of batch.commands) bytes += command.bytes.byteLength
-    if (this.#raft.role !== 'leader') this.#refuse({ from, batch }, 'no-leader')
-    else if (!batch.commands.every(({ bytes }) => isCommand(bytes))) {
-      // In the log it would stop every node that applies it.
-      this.#refuse({ from, batch }, 'invalid-request')
-    } else if (this.#forwardedBytes + this.#own.waitingBytes + bytes > bounds.waitingBytes) {
-      this.#refuse({ from, batch }, 'overloaded')
-    } else {
-      this.#forwarded.push({ from, batch })
-      this.#forwardedBytes += bytes
-      this.#schedule()
-    }
+    const room = bounds.waitingBytes - this.#forwarded.bytes - this.#own.waitingBytes
+    if (this.#raft.role === 'leader') this.#forwarded.add(from, batch, room)
+    else this.#forwarded.refuse(from, batch, 'no-leader')
+    this.#schedule()
   }
 
   /** The leader did not take these. */
@@ -270,7 +252,7 @@ export class Replica {
     this.#guard(() => this.#raft.tick())
     this.#own.tick()
     this.#reads.tick(this.#raft.leader !== undefined)
-    this.#expireRevisionWaiters()
+    this.#revisions.tick(this.#options.surroundings.now())
     this.#schedule()
   }
 
@@ -278,12 +260,10 @@ export class Replica {
   stop(): void {
     if (this.#stopped) return
     this.#stopped = true
-    for (const refused of this.#forwarded) this.#refuse(refused, 'no-leader')
-    this.#forwarded = []
+    this.#forwarded.refuseAll()
     this.#own.close()
     this.#reads.close()
-    for (const { waiter } of this.#revisionWaiters) waiter.reject(stopping())
-    this.#revisionWaiters = []
+    this.#revisions.close(stopping())
   }
 
   // ── driving ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -375,7 +355,7 @@ export class Replica {
       }
       this.#raft.advance(duty)
       this.#reads.applied(machine.lastApplied)
-      this.#wakeRevisionWaiters()
+      this.#revisions.applied()
       this.#drive()
     })
   }
@@ -411,27 +391,12 @@ export class Replica {
   #propose(): void {
     const { lastIndex, commitIndex } = this.#raft.status
     if (lastIndex > commitIndex && this.#options.surroundings.now() - this.#proposedAt < gatherMs) return
-    while (!this.#saving && (this.#own.hasQueued || this.#forwarded.length > 0)) {
+    while (!this.#saving && (this.#own.hasQueued || !this.#forwarded.isEmpty)) {
       const { transferring, unappliedBytes } = this.#raft.status
       if (transferring || unappliedBytes > bounds.unappliedBytes) return
-      const batches: CommandBatch[] = []
-      let bytes = 0
       const own = this.#own.take(bounds.entryBytes)
-      if (own !== undefined) {
-        batches.push(own)
-        for (const command of own.commands) bytes += command.bytes.byteLength
-      }
-      let taken = 0
-      for (const { batch } of this.#forwarded) {
-        let size = 0
-        for (const command of batch.commands) size += command.bytes.byteLength
-        if (bytes > 0 && bytes + size > bounds.entryBytes) break
-        batches.push(batch)
-        bytes += size
-        this.#forwardedBytes -= size
-        taken++
-      }
-      this.#forwarded.splice(0, taken)
+      const room = bounds.entryBytes - (own === undefined ? 0 : batchBytes(own))
+      const batches = [...(own === undefined ? [] : [own]), ...this.#forwarded.take(room)]
       if (batches.length === 0) continue
       const proposed = this.#raft.propose(encodeEntryData({ time: this.#stamp(), batches }))
       assert(proposed.type === 'appended', 'a leader that is not handing over takes proposals')
@@ -446,11 +411,6 @@ export class Replica {
       this.#own.putBack(batch)
       return
     }
-  }
-
-  #refuse(refused: Forwarded, code: TrivetError['code']): void {
-    const numbers = refused.batch.commands.map((command) => command.number)
-    this.#options.send(refused.from, { type: 'forwardRefused', numbers, code })
   }
 
   #stamp(): number {
@@ -470,43 +430,13 @@ export class Replica {
       this.#options.onConfiguration()
     }
     if (status.role === last.role && status.term === last.term && status.leader === last.leader) return
-    if (status.role !== 'leader') {
-      for (const refused of this.#forwarded) this.#refuse(refused, 'no-leader')
-      this.#forwarded = []
-      this.#forwardedBytes = 0
-    }
+    if (status.role !== 'leader') this.#forwarded.refuseAll()
     if (status.leader !== undefined) {
       this.#own.resend()
       this.#reads.askAgain()
     }
     this.#options.onStatus(status)
     this.#schedule()
-  }
-
-  #wakeRevisionWaiters(): void {
-    if (this.#revisionWaiters.length === 0) return
-    const { revision } = this.#options.machine
-    this.#revisionWaiters = this.#revisionWaiters.filter((waiting) => {
-      if (waiting.revision <= revision) waiting.waiter.resolve()
-      return !waiting.waiter.settled
-    })
-  }
-
-  #expireRevisionWaiters(): void {
-    const now = this.#options.surroundings.now()
-    if (!this.#revisionDeadlines.due(now)) return
-    this.#revisionWaiters = this.#revisionWaiters.filter(({ revision, waiter }) => {
-      if (waiter.deadline > now) this.#revisionDeadlines.note(waiter.deadline)
-      else {
-        waiter.reject(
-          new TrivetError(
-            'deadline-exceeded',
-            `This node has applied revision ${this.#options.machine.revision}, not yet ${revision}`,
-          ),
-        )
-      }
-      return !waiter.settled
-    })
   }
 
   // ── ends ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -524,15 +454,6 @@ export class Replica {
     if (this.#stopped) return
     this.stop()
     this.#options.onFatal(error instanceof Error ? error : new Error(String(error)))
-  }
-}
-
-function isCommand(bytes: Uint8Array): boolean {
-  try {
-    decodeCommand(bytes)
-    return true
-  } catch {
-    return false
   }
 }
 

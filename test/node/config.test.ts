@@ -326,6 +326,40 @@ colour: red
     expect(mistakes(`cluster: ${'x'.repeat(1_100_000)}`)[0]).toContain('larger than')
   })
 
+  test('a slip in the YAML is told once, with a way out where a brace cut a variable off', () => {
+    const [only, ...more] = mistakes(
+      `cluster: dev\nnodes:\n  n1: { peer: \${PEER}, data: ./n1 }\nstores: {}\n`,
+    )
+    expect(only).toMatch(/^this is no YAML: .*put quotes around "\$\{PEER\}" \(cluster\.yml:3\)$/)
+    expect(more).toEqual([])
+    expect(mistakes('cluster: a\n---\ncluster: b\n')).toEqual([
+      'expected one YAML document, found another after it (cluster.yml:2)',
+    ])
+  })
+
+  test('bytes that are no text are said to be so, and a file without end is not read to it', () => {
+    writeFileSync(path, Buffer.from([0xff, 0xfe, 0x00]))
+    expect(() => loadConfig(path, {})).toThrow(`${path} is no text in UTF-8`)
+    expect(() => loadConfig('/dev/zero', {})).toThrow('/dev/zero is larger than 1048576 bytes')
+  })
+
+  test('one port for two purposes is named where it stands again', () => {
+    expect(mistakes(minimal().replace('tcp/7101', 'tcp/7001'))).toEqual([
+      'nodes.n1.http: expected one of its own, found that of nodes.n1.p2p: "http://127.0.0.1:7001" (cluster.yml:3)',
+    ])
+  })
+
+  test('a secret in the wrong place is not shown either', () => {
+    const found = mistakes(minimal(`tokens: ["${secret}", { name: a, admin: "\${S}", secret: "\${S}" }]\n`), {
+      S: secret,
+    })
+    expect(found).toEqual([
+      'tokens[0]: expected a map, found a text of 39 characters (cluster.yml:4)',
+      `tokens[1].admin: expected true, found "\${S}" (cluster.yml:4)`,
+    ])
+    expect(mistakes(minimal(`tokens: ${secret}\n`)).join()).not.toContain(secret)
+  })
+
   test('a secret is never shown, whatever is wrong with it', () => {
     const env = { SHORT: 'shhh-too-short', NAME: 'UPPER-CASE' }
     const text = minimal(

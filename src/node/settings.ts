@@ -1,0 +1,67 @@
+// What an operator decides about a node, and what of it seeds the cluster: once, when it is founded.
+
+import { randomBytes } from 'node:crypto'
+import type { Member, MemberId } from '../raft/types.ts'
+import { commandVersion } from '../store/commands.ts'
+import type { Founding, StateReader, StoreDefinition, Token } from '../store/types.ts'
+
+/** One node of the configuration file. */
+export type NodeAddress = {
+  readonly id: string
+  readonly peer: MemberId
+  readonly http: string
+  readonly p2p: string
+}
+
+/** What an operator decides. */
+export type NodeSettings = {
+  readonly id: string
+  /** The cluster's name. */
+  readonly cluster: string
+  /** All nodes of the file, in its order. */
+  readonly nodes: readonly NodeAddress[]
+  /** Seeds of the cluster, used once, when it is founded. */
+  readonly stores: readonly StoreDefinition[]
+  readonly tokens: readonly Token[]
+  readonly valueBytes: number
+  readonly heartbeatMs: number
+  readonly electionMs: number
+  /** Nodes of the file to found the cluster without. */
+  readonly foundWithout: readonly string[]
+}
+
+/** A new founding with a random cluster id, for the nodes of the file with these ids. `now`: milliseconds since the epoch. */
+export function composeFounding(settings: NodeSettings, ids: readonly string[], now: number): Founding {
+  const { nodes, cluster, stores, tokens, valueBytes } = settings
+  return {
+    clusterId: randomBytes(16).toString('hex'),
+    name: cluster,
+    configuration: {
+      members: nodes
+        .filter((node) => ids.includes(node.id))
+        .map(({ id, peer, http, p2p }) => ({ id, peer, http, p2p, voter: true })),
+    },
+    stores,
+    tokens,
+    valueBytes,
+    foundedAt: now,
+    commandVersion,
+  }
+}
+
+/** Which parts of the file are not what the cluster's own state says. That state is the truth. */
+export function differences(
+  { nodes, stores, tokens }: NodeSettings,
+  members: readonly Member[],
+  state: StateReader,
+): readonly string[] {
+  const differs: string[] = []
+  const known = new Map(members.map((member) => [member.id, member]))
+  const sameNodes =
+    nodes.length === members.length && nodes.every((node) => known.get(node.id)?.peer === node.peer)
+  if (!sameNodes) differs.push('nodes')
+  const names = new Set(state.stores().map((store) => store.name))
+  if (stores.length !== names.size || stores.some((store) => !names.has(store.name))) differs.push('stores')
+  if (tokens.some((token) => state.token(token.hash) === undefined)) differs.push('tokens')
+  return differs
+}
