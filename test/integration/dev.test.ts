@@ -73,6 +73,14 @@ it('brings up a cluster whose printed lines work, tells of a dead node and how t
       expect(answers[1]).toBe('hello')
       expect(answers[2]).toContain('"leader":"n')
 
+      // The examples, as their first lines say how to run them.
+      const endpoints = [0, 1, 2].map((at) => `http://127.0.0.1:${base + at}`).join(',')
+      const env = { ...process.env, TRIVET_ENDPOINTS: endpoints, TRIVET_TOKEN: secret }
+      const hello = await run(process.execPath, ['examples/hello.ts'], { env })
+      expect(hello.stdout).toContain('It says: Hello, world')
+      const counter = await run(process.execPath, ['examples/counter.ts'], { env })
+      expect(counter.stdout).not.toBe('')
+
       const pid = Number(await readFile(join(data, 'n2', 'trivet.pid'), 'utf8'))
       const before = dev.output.length
       process.kill(pid, 'SIGKILL')

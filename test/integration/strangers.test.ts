@@ -53,22 +53,34 @@ it('does not let a peer in whose key is not a member’s, and says so', async ()
   }
 })
 
-it('drops a megabyte of random bytes at the libp2p port: term and leader stay, writes go on', async () => {
+/** Megabytes that a node's process holds in memory. */
+async function resident(cluster: RealCluster, id: string): Promise<number> {
+  const pid = (await readFile(join(cluster.node(id).data, 'trivet.pid'), 'utf8')).trim()
+  const [, pages] = (await readFile(`/proc/${pid}/statm`, 'utf8')).split(' ')
+  return (Number(pages) * 4096) / 1e6
+}
+
+it('drops megabytes of random bytes at the libp2p port: term, leader and memory stay, writes go on', async () => {
   await using cluster = await RealCluster.start()
   const before = await cluster.cluster('n1')
-  const socket = connect(p2pPort(cluster, 'n1'), '127.0.0.1')
-  await once(socket, 'connect')
-  const closed = new Promise<void>((resolve) => socket.once('close', () => resolve()))
-  socket.on('error', () => {})
-  socket.write(randomBytes(1024 * 1024))
-  await Promise.race([
-    closed,
-    delay(15_000).then(() => Promise.reject(new Error('the connection still stands'))),
-  ])
+  const memory = await resident(cluster, 'n1')
+  const senders = Array.from({ length: 20 }, async () => {
+    const socket = connect(p2pPort(cluster, 'n1'), '127.0.0.1')
+    const closed = new Promise<void>((resolve) => socket.once('close', () => resolve()))
+    socket.on('error', () => {})
+    await once(socket, 'connect')
+    socket.write(randomBytes(1024 * 1024))
+    const late = delay(20_000, undefined, { ref: false }).then(() =>
+      Promise.reject(new Error('a connection still stands')),
+    )
+    await Promise.race([closed, late])
+  })
+  await Promise.all(senders)
   const put = await cluster.fetch('n1', '/v1/stores/default/keys/k', { method: 'PUT', body: 'v' })
   expect(put.status).toBe(201)
   const after = await cluster.cluster('n1')
   expect({ term: after.term, leader: after.leader }).toEqual({ term: before.term, leader: before.leader })
+  expect((await resident(cluster, 'n1')) - memory).toBeLessThan(60)
 })
 
 it('founds no new cluster when two of three data directories are deleted, and each says what it waits for', async () => {
