@@ -1,4 +1,5 @@
 // A counter that several writers raise at once without losing a step: read, then write only if nobody came between.
+// While `npm start` runs: npx node examples/counter.ts
 
 import { type Store, TrivetError } from '../src/sdk/index.ts'
 import { connectHere } from './connection.ts'

@@ -1,4 +1,4 @@
-// Write a value, read it back, list what is there, and clean up.
+// Write a value, read it back, list what is there, and clean up. While `npm start` runs: npx node examples/hello.ts
 
 import { connectHere } from './connection.ts'
 

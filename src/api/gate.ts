@@ -192,8 +192,10 @@ export class Gate {
     } catch (refusal) {
       assert(refusal instanceof TrivetError)
       await this.#node.barrier(entering).catch((error: unknown) => {
-        // Without a leader this route still answers, and a refusal from older grants is as good as its answers.
-        if (entering.rule.judged === 'local') throw refusal
+        // Without a leader this route still answers, and a refusal from older grants is as good as its answers. A node
+        // that does not take part yet has no grants at all: it cannot say of any token that it is not valid.
+        const knowsTokens = !(error instanceof TrivetError && error.code === 'not-ready')
+        if (entering.rule.judged === 'local' && knowsTokens) throw refusal
         throw error
       })
       this.#judge(entering)

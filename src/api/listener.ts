@@ -79,6 +79,11 @@ export function createListener(options: {
     noteHesitant(message, response)
     onRequest(message, response)
   })
+  server.on('connect', (_message, socket) => {
+    const error = new TrivetError('invalid-request', 'This server is no proxy: it serves no CONNECT')
+    socket.on('error', () => socket.destroy())
+    socket.end(answers.refusalText(error))
+  })
   server.on('checkExpectation', (message, response) => {
     connections.began(message, response)
     const error = new TrivetError('invalid-request', 'The only expectation served is 100-continue', {

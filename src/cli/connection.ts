@@ -55,7 +55,7 @@ async function findToken(
 async function runningEndpoints(data: string): Promise<readonly string[]> {
   const path = join(data, 'cluster.yml')
   const text = await readText(path)
-  const nodes = text === undefined ? {} : nodesOf(parse(text))
+  const nodes = text === undefined ? {} : nodesOf(text, path)
   const pids = await Promise.all(Object.keys(nodes).map((id) => runningPid(nodePidPath(join(data, id)))))
   if (pids.every((pid) => pid === undefined)) {
     throw new Error(
@@ -65,14 +65,22 @@ async function runningEndpoints(data: string): Promise<readonly string[]> {
   return Object.values(nodes)
 }
 
-function nodesOf(config: unknown): Readonly<Record<string, string>> {
-  const { nodes } = Object(config) as { nodes?: unknown }
+function nodesOf(text: string, path: string): Readonly<Record<string, string>> {
+  const { nodes } = Object(parsed(text, path)) as { nodes?: unknown }
   const found: Record<string, string> = {}
   for (const [id, node] of Object.entries(Object(nodes))) {
     const { http } = Object(node) as { http?: unknown }
     if (typeof http === 'string') found[id] = http
   }
   return found
+}
+
+function parsed(text: string, path: string): unknown {
+  try {
+    return parse(text)
+  } catch (cause) {
+    throw new Error(`${path} is no YAML: mend it, or give --endpoint or TRIVET_ENDPOINTS.`, { cause })
+  }
 }
 
 async function readText(path: string): Promise<string | undefined> {

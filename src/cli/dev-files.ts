@@ -4,8 +4,18 @@ import { randomBytes } from 'node:crypto'
 import { mkdir, open, readFile, rename } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 
+import { loadConfig } from '../node/config.ts'
 import { loadPeerKey } from '../node/peer-key.ts'
-import { clusterFile, type DevOptions, type DevPlan, planCluster, portsOf, readPlan } from './dev-plan.ts'
+import {
+  adminVariable,
+  clusterFile,
+  type DevOptions,
+  type DevPlan,
+  listenVariable,
+  planCluster,
+  portsOf,
+  readPlan,
+} from './dev-plan.ts'
 import { checkListening } from './ports.ts'
 
 export type DevFiles = {
@@ -23,6 +33,9 @@ export function filesIn(data: string): DevFiles {
   }
 }
 
+/** In the place of what the nodes will get in their environment. */
+const stands = { [adminVariable]: '-'.repeat(43), [listenVariable]: '127.0.0.1:1' }
+
 /** What shall run, and whether it has been made already. Touches nothing. Rejects with a sentence. */
 export async function findPlan(
   options: DevOptions,
@@ -30,18 +43,20 @@ export async function findPlan(
   const { configPath } = filesIn(options.data)
   const text = await readIfThere(configPath)
   if (text === undefined) return { plan: planCluster(options), exists: false }
+  // Every mistake of somebody who edited the file is told here, once, and not by each node.
+  loadConfig(configPath, { ...process.env, ...stands })
   return { plan: readPlan(text, configPath, options), exists: true }
 }
 
 /** Rejects with a sentence when one of the plan's ports cannot be listened on. Touches nothing. */
 export async function checkPorts(plan: DevPlan, exists: boolean, options: DevOptions): Promise<void> {
   const { configPath } = filesIn(options.data)
+  const there = `change it in ${configPath}`
   for (const { what, host, port, flag } of portsOf(plan, options.host)) {
-    await checkListening(
-      { host, port },
-      what,
-      exists ? `change it in ${configPath}` : `choose others with ${flag}`,
-    )
+    const ways = exists
+      ? { port: there, host: there }
+      : { port: `choose others with ${flag}`, host: 'choose another with --host' }
+    await checkListening({ host, port }, what, ways)
   }
 }
 

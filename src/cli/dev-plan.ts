@@ -2,6 +2,7 @@
 
 import { basename, join } from 'node:path'
 import { Document, isMap, parse } from 'yaml'
+import { tcpAddress } from './ports.ts'
 
 export type DevOptions = {
   readonly nodes: number
@@ -31,7 +32,7 @@ export type DevPlan = {
 }
 
 /** The variable that tells a child its HTTP address when it listens apart. */
-const listenVariable = 'TRIVET_HTTP_LISTEN'
+export const listenVariable = 'TRIVET_HTTP_LISTEN'
 
 /** The variable that holds the admin's secret, so that no configuration file does. */
 export const adminVariable = 'TRIVET_ADMIN_TOKEN'
@@ -133,7 +134,7 @@ function refuseOtherFlags(
   if (given.has('httpPort') && Number(url?.port) !== options.httpPort) {
     throw other('http-port', `with HTTP ports from ${url?.port} on`)
   }
-  const p2pPort = portOfMultiaddr(first?.p2p ?? '')?.port
+  const p2pPort = tcpAddress(first?.p2p ?? '')?.port
   if (given.has('p2pPort') && p2pPort !== options.p2pPort)
     throw other('p2p-port', `with libp2p ports from ${p2pPort} on`)
   const sameHost = url?.hostname === hostInUrl(options.host)
@@ -148,7 +149,7 @@ export function portsOf(
 ): readonly { readonly what: string; readonly host: string; readonly port: number; readonly flag: string }[] {
   return plan.nodes.flatMap((node) => {
     const url = URL.parse(node.http)
-    const p2p = portOfMultiaddr(node.p2p)
+    const p2p = tcpAddress(node.p2p)
     const listens = plan.listensApart ? host : (url?.hostname ?? '').replace(/^\[|\]$/g, '')
     return [
       { what: `HTTP of ${node.id}`, host: listens, port: Number(url?.port), flag: '--http-port' },
@@ -169,11 +170,6 @@ export function environmentOf(
     [adminVariable]: secret,
     ...(plan.listensApart ? { [listenVariable]: `${hostInUrl(host)}:${port}` } : {}),
   }
-}
-
-function portOfMultiaddr(address: string): { readonly host: string; readonly port: number } | undefined {
-  const match = /^\/(?:ip4|ip6|dns|dns4|dns6)\/([^/]+)\/tcp\/(\d+)/.exec(address)
-  return match === null ? undefined : { host: match[1] ?? '', port: Number(match[2]) }
 }
 
 function field(from: unknown, name: string): unknown {

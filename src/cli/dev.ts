@@ -13,7 +13,7 @@ import {
   environmentOf,
   isLoopback,
 } from './dev-plan.ts'
-import { lastError, logPath } from './log.ts'
+import { isRoutine, lastError, logPath } from './log.ts'
 import { type Death, deathInWords, mainFile, NodeProcess, startArguments } from './node-process.ts'
 import { nodePidPath, removePid, runningPid, writePid } from './pid-file.ts'
 import { curlLines, shellWord, shortPath, tokenFrom } from './shell.ts'
@@ -28,6 +28,8 @@ const complaintMs = 5000
 type Followed = {
   readonly node: DevNode
   process: NodeProcess | undefined
+  /** What it printed last on standard error. */
+  lastWords: string
   /** `down` until it is seen ready again, whoever starts it; `elsewhere` once somebody has. */
   state: 'starting' | 'ready' | 'down' | 'elsewhere'
 }
@@ -66,7 +68,7 @@ class DevCluster {
     this.#files = files
     this.#options = options
     this.#secret = secret
-    this.#nodes = plan.nodes.map((node) => ({ node, process: undefined, state: 'starting' }))
+    this.#nodes = plan.nodes.map((node) => ({ node, process: undefined, lastWords: '', state: 'starting' }))
   }
 
   async run(): Promise<number> {
@@ -77,6 +79,11 @@ class DevCluster {
       this.#stopping = true
     })
     this.#warn()
+    const ids = this.#nodes.map(({ node }) => node.id).join(', ')
+    say(
+      `Starting ${ids} under ${this.#options.data}; each logs to node.log in its directory there.`,
+      'stdout',
+    )
     for (const followed of this.#nodes) this.#start(followed)
     let status = 0
     try {
@@ -107,7 +114,12 @@ class DevCluster {
     const process = new NodeProcess(node, {
       configPath: this.#files.configPath,
       environment: environmentOf(this.#plan, node, this.#options.host, this.#secret),
-      say: (line, to) => say(`${node.id} | ${line}`, to),
+      say: (line, to) => {
+        if (to === 'stderr') followed.lastWords = line
+        // Starting and stopping are told by us; in between, every line of a node is news.
+        else if (isRoutine(line) && (this.#stopping || !this.#greeted)) return
+        say(`${node.id} | ${line}`, to)
+      },
     })
     followed.process = process
     void process.ended.then((death) => this.#onDeath(followed, process, death))
@@ -118,7 +130,8 @@ class DevCluster {
     followed.state = 'down'
     const { node } = followed
     const error = await lastError(node.data, process.pid)
-    const reason = error === undefined ? '' : ` The last error there: ${error.replace(/\.$/, '')}.`
+    const isNew = error !== undefined && !(followed.lastWords !== '' && error.endsWith(followed.lastWords))
+    const reason = isNew ? ` The last error there: ${error.replace(/\.$/, '')}.` : ''
     // What is wrong with the configuration is told before there is a log.
     const log = existsSync(logPath(node.data)) ? `; its log is ${logPath(node.data)}` : ''
     say(`${node.id} ${deathInWords(death)}${log}.${reason} Bring it back with:`, 'stderr')
@@ -226,7 +239,7 @@ class DevCluster {
     const own = this.#nodes.flatMap(({ node, process }) =>
       process === undefined || process.death !== undefined ? [] : [{ id: node.id, process }],
     )
-    say('Stopping.', 'stdout')
+    if (own.length > 0) say('Stopping.', 'stdout')
     const timer = setTimeout(() => {
       for (const { id, process } of own) {
         if (process.death === undefined)
@@ -242,6 +255,7 @@ class DevCluster {
     for (const { node, state } of this.#nodes) {
       if (state === 'elsewhere') say(`${node.id} was started by hand and goes on.`, 'stdout')
     }
+    if (own.length > 0 && bad.length === 0) say('Stopped.', 'stdout')
     return bad.length === 0 ? 0 : 1
   }
 }

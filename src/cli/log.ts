@@ -3,7 +3,7 @@
 import { once } from 'node:events'
 import { open } from 'node:fs/promises'
 import { join } from 'node:path'
-import { destination, type Logger, multistream, pino } from 'pino'
+import { destination, type Logger, multistream, pino, stdSerializers } from 'pino'
 
 const levels: Readonly<Record<number, string>> = {
   10: 'trace',
@@ -27,13 +27,15 @@ export async function createLog(
   id: string,
 ): Promise<{ readonly logger: Logger; readonly flush: () => void }> {
   const path = logPath(directory)
-  // Not synchronous: a disk that hangs must not hang the node with it.
-  const file = destination({ dest: path, append: true, sync: false })
   try {
-    await once(file, 'ready')
+    // Looked at before pino has it: a destination that never opened throws when the process ends.
+    await (await open(path, 'a')).close()
   } catch (cause) {
     throw new Error(`The log ${path} cannot be opened: ${sentenceOf({ err: cause })}`, { cause })
   }
+  // Not synchronous: a disk that hangs must not hang the node with it.
+  const file = destination({ dest: path, append: true, sync: false })
+  await once(file, 'ready')
   let complained = false
   const complain = (error: unknown): void => {
     // A full disk is no reason to fall over, but nobody should look for lines that are not there.
@@ -42,9 +44,15 @@ export async function createLog(
     complained = true
   }
   file.on('error', complain)
-  const terminal = { write: (line: string) => process.stdout.write(`${plainLine(line)}\n`) }
+  const terminal = {
+    write: (line: string) => {
+      // Last words go to standard error, as one sentence, from whoever ends the process.
+      if (!isFatal(line)) process.stdout.write(`${plainLine(line)}\n`)
+    },
+  }
   const logger = pino(
-    { base: { pid: process.pid, node: id } },
+    // The causes of an error stand beside it in the file, and not within its sentence.
+    { base: { pid: process.pid, node: id }, serializers: { err: stdSerializers.errWithCause } },
     multistream([{ stream: file }, { stream: terminal }]),
   )
   const flush = (): void => {
@@ -71,6 +79,11 @@ export function plainLine(line: string): string {
   return `${time} ${level.padEnd(5)} ${sentenceOf(record)}${fields.join('')}`
 }
 
+/** Whether a line as `plainLine` writes it tells of the ordinary course of things. */
+export function isRoutine(line: string): boolean {
+  return /^[\d:.]{12} (trace|debug|info) /.test(line)
+}
+
 /** The last sentence at level error or above that this process wrote to the log; undefined when there is none. */
 export async function lastError(directory: string, pid: number): Promise<string | undefined> {
   const records = (await tail(logPath(directory), 65_536)).split('\n').map(parseRecord)
@@ -83,6 +96,10 @@ function sentenceOf(record: Readonly<Record<string, unknown>>): string {
   const cause = typeof err === 'object' && err !== null ? Reflect.get(err, 'message') : undefined
   const parts = [msg, cause].filter((part): part is string => typeof part === 'string' && part !== '')
   return [...new Set(parts)].join(': ')
+}
+
+function isFatal(line: string): boolean {
+  return Number(parseRecord(line)?.['level']) >= 60
 }
 
 function parseRecord(line: string): Readonly<Record<string, unknown>> | undefined {

@@ -67,6 +67,27 @@ function exitStatus(error: unknown): number {
   }
 }
 
+/** What the system's refusals of a file mean to an operator. */
+const refusals: Readonly<Record<string, string>> = {
+  EACCES: 'this user may not',
+  EPERM: 'this user may not',
+  EROFS: 'its file system is read-only',
+  ENOSPC: 'its disk is full',
+  ENOENT: 'it is not there, or its file system is read-only',
+  ENOTDIR: 'a part of its path is a file, not a directory',
+  EEXIST: 'a file of that name is there',
+  EISDIR: 'it is a directory',
+  EMFILE: 'this process has too many files open',
+}
+
+/** A refusal of the file system in one sentence; undefined for any other error. */
+function systemSentence(error: Error): string | undefined {
+  const { code, path, syscall }: NodeJS.ErrnoException = error
+  const why = refusals[code ?? '']
+  if (why === undefined || path === undefined || syscall === undefined) return undefined
+  return `${path} cannot be used: ${why} (${syscall}: ${code}).`
+}
+
 /** Errors of our own making, as opposed to an operator's: where they happened is what matters. */
 const faults = [TypeError, RangeError, ReferenceError, SyntaxError, AssertionError, InvariantError]
 
@@ -74,6 +95,8 @@ const faults = [TypeError, RangeError, ReferenceError, SyntaxError, AssertionErr
 function describe(error: unknown): string {
   if (error instanceof TrivetError) return `${error.code}: ${error.detail}`
   if (!(error instanceof Error)) return String(error)
+  const system = systemSentence(error)
+  if (system !== undefined) return system
   const fault = faults.some((kind) => error instanceof kind)
   return fault ? (error.stack ?? error.message) : error.message
 }

@@ -33,12 +33,7 @@ export type ServiceOptions = {
  * start. Does what the first process of a container must: it handles its signals itself.
  */
 export async function runService({ id, data, shutdownDelayMs, begin }: ServiceOptions): Promise<number> {
-  const other = await runningPid(nodePidPath(data))
-  if (other !== undefined) {
-    throw new Error(
-      `${id} runs on ${data} already, as process ${other}; if it does not, remove ${nodePidPath(data)}.`,
-    )
-  }
+  await refuseRunning(id, data)
   await mkdir(data, { recursive: true, mode: 0o700 })
   const { logger, flush } = await createLog(data, id)
   process.once('exit', flush)
@@ -64,6 +59,15 @@ export async function runService({ id, data, shutdownDelayMs, begin }: ServiceOp
   await removePid(nodePidPath(data))
   logger.info('stopped')
   return 0
+}
+
+/** Rejects with a sentence when a process runs on this data directory, as its pid file says. */
+export async function refuseRunning(id: string, data: string): Promise<void> {
+  const other = await runningPid(nodePidPath(data))
+  if (other === undefined) return
+  throw new Error(
+    `${id} runs on ${data} already, as process ${other}; if it does not, remove ${nodePidPath(data)}.`,
+  )
 }
 
 async function starting<T>(logger: Logger, begin: () => Promise<T>): Promise<T> {

@@ -2,11 +2,13 @@
 
 import { unwatchFile, watchFile } from 'node:fs'
 import type { Logger } from 'pino'
+import { readTls } from '../api/listener.ts'
 import { type Api, createApi } from '../api/server.ts'
 import { type ClusterConfig, loadConfig, type NodeConfig } from '../node/config.ts'
 import { openNode } from '../node/open.ts'
-import { checkListening } from './ports.ts'
-import { runService, type Service } from './service.ts'
+import { peerKeyPath, readPeerKey } from '../node/peer-key.ts'
+import { checkListening, tcpAddress } from './ports.ts'
+import { refuseRunning, runService, type Service } from './service.ts'
 
 export type StartOptions = {
   readonly config: string
@@ -29,14 +31,43 @@ export async function start(options: StartOptions): Promise<number> {
     }
     if (absent === own.id) throw new Error(`--found-without ${absent} names this very node.`)
   }
-  await checkListening(own.listen.http, `HTTP of ${own.id}`, `change it in ${options.config}`)
   const data = options.data ?? own.data
+  await checkSurroundings(config, own, { data, configPath: options.config })
   return runService({
     id: own.id,
     data,
     shutdownDelayMs: config.http.shutdownDelay,
     begin: (parts) => begin({ config, own, data, foundWithout: options.foundWithout, ...parts }),
   })
+}
+
+/** Whatever would end a start half way is looked at before anything is touched. Rejects with a sentence. */
+async function checkSurroundings(
+  config: ClusterConfig,
+  own: NodeConfig,
+  { data, configPath }: { readonly data: string; readonly configPath: string },
+): Promise<void> {
+  // A running node holds its ports too, and its name is the better answer.
+  await refuseRunning(own.id, data)
+  const change = `change it in ${configPath}`
+  const ways = { port: change, host: change }
+  await checkListening(own.listen.http, `HTTP of ${own.id}`, ways)
+  const p2p = tcpAddress(own.listen.p2p)
+  if (p2p !== undefined) await checkListening(p2p, `libp2p of ${own.id}`, ways)
+  if (config.tls !== undefined) await readTls(config.tls)
+  const peer = (await readPeerKey(peerKeyPath(data)))?.peer
+  if (peer === undefined) {
+    throw new Error(
+      `There is no peer key in ${data}, but ${configPath} names ${own.peer} as the peer of ${own.id}: put its data directory ` +
+        `back, or make a key with "trivet keygen --data ${data}" and put the peer id it prints into the file of every node.`,
+    )
+  }
+  if (peer !== own.peer) {
+    throw new Error(
+      `The key in ${data} is that of peer ${peer}, but ${configPath} says that ${own.id} is ${own.peer}. Is this the data ` +
+        'directory of another node?',
+    )
+  }
 }
 
 async function begin(options: {

@@ -37,11 +37,15 @@ type Peer = { readonly id: string; readonly peer: MemberId }
 
 type Known =
   | { readonly type: 'silent' }
+  /** It belongs to a cluster that this node is no member of. */
+  | { readonly type: 'refuses' }
   | { readonly type: 'empty' }
   | { readonly type: 'knows'; readonly clusterId: string; readonly begun: boolean }
 
 /** Resolves once this node may take part. Rejects when a disk fails. `stopped` ends it early. */
 export async function found(options: FoundingOptions, stopped: () => boolean): Promise<void> {
+  /** Strangers are told why only now and then. */
+  const refusing = new Set<string>()
   for (let wait = 100; !stopped(); wait = Math.min(wait * 1.5, 1000)) {
     const identity = options.identity()
     if (identity.type === 'founded' && identity.begun) return
@@ -50,6 +54,11 @@ export async function found(options: FoundingOptions, stopped: () => boolean): P
       await Promise.all(others.map(async (peer) => [peer, await look(options, peer)] as const)),
     )
     if (stopped()) return
+    for (const [peer, known] of answers) {
+      if (known.type === 'refuses') refusing.add(peer.id)
+      else if (known.type !== 'silent') refusing.delete(peer.id)
+      else if (refusing.has(peer.id)) answers.set(peer, { type: 'refuses' })
+    }
     const sentence =
       identity.type === 'empty'
         ? await whileEmpty(options, answers)
@@ -104,7 +113,7 @@ export async function answerFounding(
 async function look(options: FoundingOptions, peer: Peer): Promise<Known> {
   try {
     const answer = await options.ask(peer.peer, { type: 'whoAreYou' })
-    if (answer.type !== 'identity') return { type: 'silent' }
+    if (answer.type !== 'identity') return { type: 'refuses' }
     return answer.clusterId === undefined
       ? { type: 'empty' }
       : { type: 'knows', clusterId: answer.clusterId, begun: answer.begun }
@@ -130,9 +139,14 @@ async function whileEmpty(
   const begun = named(answers, (known) => known.type === 'knows' && known.begun)
   if (begun !== '') {
     return (
-      `the data directory of ${id} is empty, but ${begun} belongs to a running cluster. ${id} does not found another and does not ` +
-      `vote: put its data directory back, or replace it as a member with \`trivet member replace ${id}\``
+      `the data directory of ${id} is empty, but there is a cluster of ${begun}. ${id} does not found another and does not vote, ` +
+      `because it may have voted before: put its data directory back, or have it replaced as a member, with ` +
+      `\`trivet member replace ${id}\` of a version that has it`
     )
+  }
+  const refusing = named(answers, (known) => known.type === 'refuses')
+  if (refusing !== '') {
+    return `${id} is no member of the cluster of ${refusing}, and waits to be added to it`
   }
   const knowing = named(answers, (known) => known.type === 'knows')
   const taking = options.nodes.filter((node) => !options.without.includes(node.id))
@@ -176,7 +190,9 @@ async function whileFounding(
   if (founder?.id !== options.id)
     return `waiting for ${founder?.id ?? 'a node'} to finish founding the cluster`
   for (const [peer, known] of ours) {
-    if (known.type === 'silent') return `waiting for ${peer.id} to answer, to finish founding the cluster`
+    if (known.type === 'silent' || known.type === 'refuses') {
+      return `waiting for ${peer.id} to answer, to finish founding the cluster`
+    }
     if (known.type === 'knows' && known.clusterId !== clusterId) {
       return `${peer.id} belongs to cluster ${known.clusterId}, not to ${clusterId}, which ${options.id} is founding`
     }

@@ -51,14 +51,16 @@ export function composeFounding(settings: NodeSettings, ids: readonly string[], 
 
 /** Which parts of the file are not what the cluster's own state says. That state is the truth. */
 export function differences(
-  { nodes, stores, tokens }: NodeSettings,
+  { nodes, stores, tokens, foundWithout }: NodeSettings,
   members: readonly Member[],
   state: StateReader,
 ): readonly string[] {
   const differs: string[] = []
   const known = new Map(members.map((member) => [member.id, member]))
+  // Whoever was left out on purpose is no news.
+  const expected = nodes.filter((node) => known.has(node.id) || !foundWithout.includes(node.id))
   const sameNodes =
-    nodes.length === members.length && nodes.every((node) => known.get(node.id)?.peer === node.peer)
+    expected.length === members.length && expected.every((node) => known.get(node.id)?.peer === node.peer)
   if (!sameNodes) differs.push('nodes')
   const names = new Set(state.stores().map((store) => store.name))
   if (stores.length !== names.size || stores.some((store) => !names.has(store.name))) differs.push('stores')

@@ -69,7 +69,8 @@ export function damage(where: { path: string; offset: number }, what: string, ca
   return new LogError(
     'damaged',
     `The log is damaged: in ${where.path} at position ${where.offset}, ${what}. ` +
-      'Its node may have promised what it no longer knows, so it does not run until the log is repaired.',
+      'Its node may have promised what it no longer knows, so it does not start: put back an undamaged copy of its data ' +
+      'directory, taken while it was stopped. The others go on without it as long as they are a majority.',
     cause === undefined ? undefined : { cause },
   )
 }

@@ -42,6 +42,7 @@ test.each([
     400,
     'invalid-request',
   ],
+  ['a tunnel', 'CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n', 400, 'invalid-request'],
   ['no Host', `GET ${path} HTTP/1.1\r\n${token}\r\n`, 400, 'invalid-request'],
   [
     'another expectation',

@@ -50,6 +50,13 @@ test('a write that may have taken effect is no failure', async () => {
   expect(await as('GET', path)).toMatchObject({ text: 'x' })
 })
 
+test('a node that does not take part yet does not call a token invalid that it cannot know', async () => {
+  const { node, as } = await makeBed()
+  node.state.tokens.clear()
+  node.faults = { refuse: new TrivetError('not-ready', 'n1 waits for n3') }
+  expect(await as('GET', '/v1/cluster')).toMatchObject({ status: 503, json: { code: 'not-ready' } })
+})
+
 test('a bug is 500 without its stack, which the log has under the request id', async () => {
   const { node, as, logger } = await makeBed()
   node.faults = { bug: new Error('secret of the house') }

@@ -3,7 +3,7 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { expect, it } from 'vitest'
 
-import { createLog, lastError, logPath, plainLine } from '../../src/cli/log.ts'
+import { createLog, isRoutine, lastError, logPath, plainLine } from '../../src/cli/log.ts'
 import { temporaryDirectory } from './run.ts'
 
 it('shows a line as time, level, sentence and fields', () => {
@@ -18,6 +18,9 @@ it('shows a line as time, level, sentence and fields', () => {
   }
   expect(plainLine(JSON.stringify(record))).toBe('12:30:01.005 warn  role role=leader term=3')
   expect(plainLine('no JSON\n')).toBe('no JSON')
+  expect(isRoutine(plainLine(JSON.stringify({ ...record, level: 30 })))).toBe(true)
+  expect(isRoutine(plainLine(JSON.stringify(record)))).toBe(false)
+  expect(isRoutine('no JSON')).toBe(false)
 })
 
 it('keeps the last error of a process findable, also behind half a line', async () => {

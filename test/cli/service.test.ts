@@ -2,7 +2,7 @@
 
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readFile, stat } from 'node:fs/promises'
+import { mkdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, expect, it } from 'vitest'
 
@@ -121,6 +121,22 @@ it('says why it could not start, and leaves no pid file', async () => {
   expect(await ended).toMatchObject({ status: 1, stderr: 'The port is taken.\n' })
   expect(await lastError(data, child.pid ?? 0)).toBe('the node could not start: The port is taken.')
   await expect(stat(join(data, 'trivet.pid'))).rejects.toThrow('ENOENT')
+})
+
+it('says in one sentence that its log cannot be opened', async () => {
+  const data = join(await temporaryDirectory(), 'n1')
+  await mkdir(join(data, 'node.log'), { recursive: true })
+  const { status, stdout, stderr } = await start(data).ended
+  expect({ status, stdout }).toEqual({ status: 1, stdout: '' })
+  expect(stderr).toMatch(/^The log .*node\.log cannot be opened: EISDIR.*\n$/)
+})
+
+it('says its last words once, without their causes', async () => {
+  const data = join(await temporaryDirectory(), 'n1')
+  const { ended } = start(data, 'because')
+  expect(await ended).toMatchObject({ status: 1, stdout: '', stderr: 'The disk failed.\n' })
+  const log = JSON.parse(await readFile(join(data, 'node.log'), 'utf8')) as { err: { message: string } }
+  expect(log.err).toMatchObject({ message: 'The disk failed.', cause: { message: 'EIO\nat the disk' } })
 })
 
 it('ends with a sentence when it cannot go on', async () => {

@@ -34,6 +34,8 @@ class House {
   without: readonly string[] = []
   /** Fails the next durable step, as a crash would. */
   crashBefore: 'found' | 'begin' | undefined
+  /** Whom its cluster has as members, once it runs; undefined: everybody. */
+  admits: readonly string[] | undefined
   readonly name: string
   readonly #village: Village
 
@@ -64,6 +66,9 @@ class House {
       ask: async (peer, question) => {
         const other = village.house(peer)
         if (!other.up) throw new Error(`${peer} is down`)
+        if (other.admits?.includes(this.name) === false) {
+          return { type: 'refused', reason: `${this.name} is no member of the cluster of ${peer}` }
+        }
         return answerFounding(other.options, question)
       },
       waiting: (sentence) => {
@@ -152,6 +157,18 @@ describe('founding', () => {
       identity.type === 'founded' && identity.founding.configuration.members.map((member) => member.id),
     ).toEqual(['n1', 'n2'])
     expect(village.house('n2').begun).toBe(true)
+  })
+
+  it('tells a node that was left out that it is no member, instead of having it wait for a founder', async () => {
+    const village = new Village(['n1', 'n2', 'n3'])
+    village.house('n1').without = ['n3']
+    await runAll(village, ['n1', 'n2'])
+    for (const name of ['n1', 'n2']) village.house(name).admits = ['n1', 'n2']
+    await village.house('n3').run()
+    expect(village.house('n3').identity.type).toBe('empty')
+    expect(village.house('n3').waiting).toBe(
+      'n3 is no member of the cluster of n1, n2, and waits to be added to it',
+    )
   })
 
   it('does not found over a cluster: two of three wiped wait, and say what helps', async () => {
