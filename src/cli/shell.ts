@@ -24,9 +24,11 @@ export function curlLines(urls: readonly string[], tokenPath: string): readonly 
   const at = (index: number): string => urls[index % urls.length] ?? ''
   const authorization = `-H "Authorization: Bearer ${tokenFrom(tokenPath)}"`
   const key = '/v1/stores/default/keys/greeting'
+  // Bodies end without a newline; pasted together the answers would run into each other.
+  const curl = "curl -w '\\n'"
   return [
-    `curl -X PUT ${authorization} -H 'Content-Type: text/plain' --data-binary 'hello' ${at(0)}${key}`,
-    `curl ${authorization} ${at(1)}${key}`,
-    `curl ${authorization} ${at(2)}/v1/cluster`,
+    `${curl} -X PUT ${authorization} -H 'Content-Type: text/plain' --data-binary 'hello' ${at(0)}${key}`,
+    `${curl} ${authorization} ${at(1)}${key}`,
+    `${curl} ${authorization} ${at(2)}/v1/cluster`,
   ]
 }

@@ -70,7 +70,7 @@ it('brings up a cluster whose printed lines work, tells of a dead node and how t
       const answers: string[] = []
       for (const line of lines) answers.push((await run('sh', ['-c', line])).stdout)
       expect(answers[0]).toContain('"created":true')
-      expect(answers[1]).toBe('hello')
+      expect(answers[1]).toBe('hello\n')
       expect(answers[2]).toContain('"leader":"n')
 
       // The examples, as their first lines say how to run them.

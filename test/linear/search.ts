@@ -31,6 +31,8 @@ type Place<S> = {
   readonly beyond: readonly number[]
   /** How many of each kind are placed. */
   readonly used: readonly number[]
+  /** Where a call of unknown outcome was the last that was placed: the state before it. */
+  readonly unseen?: S
 }
 
 type Frame<S> = { readonly place: Place<S>; tried: number }
@@ -152,7 +154,12 @@ class Search<S, O, R> {
     const state = this.#step(place.state, kind.operation, undefined)
     // Without an effect it is as if it never happened.
     if (state === illegal || state === place.state) return undefined
-    return { ...place, state, used: place.used.with(which, count + 1) }
+    // And so is one before it whose effect is gone before anybody saw it.
+    if (place.unseen !== undefined) {
+      const without = this.#step(place.unseen, kind.operation, undefined)
+      if (without !== illegal && this.#model.name(without) === this.#model.name(state)) return undefined
+    }
+    return { ...place, state, used: place.used.with(which, count + 1), unseen: place.state }
   }
 
   #with(place: Place<S>, at: number, state: S): Place<S> {
