@@ -384,6 +384,7 @@ describe('the search', () => {
       isPure: (_, result) => !result,
       isHopeless: () => false,
       simplify: (calls) => calls,
+      forget: (move, moved) => (moved ? move : undefined),
       describe: ({ from, to }, result) => `${from} to ${to}: ${result}`,
       isSource: () => false,
     }

@@ -84,33 +84,38 @@ function upTo<O, R>(calls: readonly Call<O, R>[], end: number): Call<O, R>[] {
  */
 function shrink<S, O, R>(model: Model<S, O, R>, calls: readonly Call<O, R>[], budget: Budget): Call<O, R>[] {
   let left = [...calls].sort((first, second) => first.invoked - second.invoked)
-  const isKnown = (call: Call<O, R>) => call.result !== undefined
-  for (let size = Math.ceil(left.length / 2), again = true; again; ) {
-    again = false
-    for (let from = 0; ; ) {
-      const known = left.filter(isKnown)
-      if (from >= known.length) break
-      const forgotten = new Set(known.slice(from, from + size))
-      const weaker = left.flatMap((call) => (forgotten.has(call) ? forget(model, call) : [call]))
-      const found = search(model, weaker, budget)
-      if (found.type === 'undecided') return known
-      if (found.type === 'none') {
-        left = upTo(weaker, found.until)
-        again = true
-      } else from += size
-    }
-    if (size > 1) {
-      size = Math.ceil(size / 2)
-      again = true
+  const proves = (weaker: readonly Call<O, R>[]): boolean => {
+    // No single attempt may take all: the next, with other calls forgotten, may be easy.
+    const own = { steps: Math.min(budget.steps, 1_000_000) }
+    const given = own.steps
+    const found = search(model, weaker, own)
+    budget.steps -= given - own.steps
+    if (found.type === 'none') left = upTo(weaker, found.until)
+    return found.type === 'none'
+  }
+  let size = Math.ceil(left.length / 2)
+  for (let smaller = true; smaller && budget.steps > 0; size = Math.ceil(size / 2)) {
+    smaller = size > 1
+    let from = 0
+    while (budget.steps > 0) {
+      const chunk = new Set(left.filter(isKnown).slice(from, from + size))
+      if (chunk.size === 0) break
+      if (proves(left.flatMap((call) => (chunk.has(call) ? forget(model, call) : [call])))) smaller = true
+      else from += size
     }
   }
   return left.filter(isKnown)
 }
 
+function isKnown<O, R>({ result }: Call<O, R>): boolean {
+  return result !== undefined
+}
+
 function forget<S, O, R>(model: Model<S, O, R>, call: Call<O, R>): Call<O, R>[] {
-  const { operation, result } = call
-  if (result !== undefined && model.isPure(operation, result)) return []
-  return [{ ...call, result: undefined, returned: Number.POSITIVE_INFINITY }]
+  if (call.result === undefined) return [call]
+  const operation = model.forget(call.operation, call.result)
+  if (operation === undefined) return []
+  return [{ ...call, operation, result: undefined, returned: Number.POSITIVE_INFINITY }]
 }
 
 function render<S, O, R>(

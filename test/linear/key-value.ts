@@ -92,6 +92,12 @@ export const keyValue: Model<KeyState, Operation, Result> = {
     return simple
   },
 
+  forget(operation, result) {
+    if (operation.type === 'get' || result.type === 'refused') return undefined
+    const { condition: _, ...rest } = operation
+    return rest
+  },
+
   describe(operation, result) {
     return `${describeOperation(operation)} → ${describeResult(result)}`
   },

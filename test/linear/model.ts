@@ -34,6 +34,11 @@ export type Model<S, O, R> = {
   isHopeless(state: S, operation: O, result: R): boolean
   /** The same history with fewer different operations in it, as far as any result can tell. */
   simplify(calls: readonly Call<O, R>[]): readonly Call<O, R>[]
+  /**
+   * A call of unknown outcome that could have had the same effect, and may ask for less; undefined for one that changes nothing. The
+   * fewer such calls differ, the better.
+   */
+  forget(operation: O, result: R): O | undefined
   /** For people: `set a = "1" → version 3`. */
   describe(operation: O, result: R | undefined): string
   /** Whether the first has written what the second has seen: shown beside it when people are told of a violation. */

@@ -32,7 +32,7 @@ type Place<S> = {
   /** How many of each kind are placed. */
   readonly used: readonly number[]
   /** Where a call of unknown outcome was the last that was placed: the state before it. */
-  readonly unseen?: S
+  readonly unseen?: { readonly state: S }
 }
 
 type Frame<S> = { readonly place: Place<S>; tried: number }
@@ -156,10 +156,10 @@ class Search<S, O, R> {
     if (state === illegal || state === place.state) return undefined
     // And so is one before it whose effect is gone before anybody saw it.
     if (place.unseen !== undefined) {
-      const without = this.#step(place.unseen, kind.operation, undefined)
+      const without = this.#step(place.unseen.state, kind.operation, undefined)
       if (without !== illegal && this.#model.name(without) === this.#model.name(state)) return undefined
     }
-    return { ...place, state, used: place.used.with(which, count + 1), unseen: place.state }
+    return { ...place, state, used: place.used.with(which, count + 1), unseen: place }
   }
 
   #with(place: Place<S>, at: number, state: S): Place<S> {
