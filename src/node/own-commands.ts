@@ -27,14 +27,14 @@ type Pending = NumberedCommand & {
   sentAt: number
   /** `queued`: to be sent; `sent`: with a leader; `held`: refused by one who does not lead, sent again with the next tick. */
   state: 'queued' | 'sent' | 'held'
-  /** How many times it was sent and not refused: while above zero it may be in some log. */
-  maybeLogged: number
+  /** How often it has left for a log, this node's own or a leader's: once it has, it may be in one. */
+  timesSent: number
 }
 
 /**
  * Every command carries (peer, boot, number), so that it can be sent as often as needed and is applied once
- * (`safety.md`, rule 16). What its waiter is told is exact: "it entered no log" only if every time it was sent the receiver
- * said so (rule 17).
+ * (`safety.md`, rule 16). What its waiter is told is true: "it entered no log" only if it never left, or the one leader that
+ * it was sent to said so (rule 17).
  */
 export class OwnCommands {
   readonly #options: OwnCommandsOptions
@@ -92,7 +92,7 @@ export class OwnCommands {
     const waiter = new Waiter<Executed>(options, () => this.#forget(number))
     if (waiter.settled) return waiter.promise
     const queuedAt = this.#options.now()
-    const pending: Pending = { number, bytes, waiter, queuedAt, sentAt: 0, state: 'queued', maybeLogged: 0 }
+    const pending: Pending = { number, bytes, waiter, queuedAt, sentAt: 0, state: 'queued', timesSent: 0 }
     this.#pending.set(number, pending)
     this.#deadlines.note(waiter.deadline)
     this.#enqueue(pending)
@@ -112,7 +112,7 @@ export class OwnCommands {
       bytes += pending.bytes.byteLength
       pending.state = 'sent'
       pending.sentAt = now
-      pending.maybeLogged++
+      pending.timesSent++
       commands.push({ number: pending.number, bytes: pending.bytes })
     }
     for (const pending of this.#queue.splice(0, taken)) this.#queuedBytes -= pending.bytes.byteLength
@@ -126,8 +126,8 @@ export class OwnCommands {
     for (const { number } of batch.commands) {
       const pending = this.#pending.get(number)
       if (pending === undefined) continue
-      assert(pending.state === 'sent' && pending.maybeLogged > 0, 'only what was taken is put back')
-      pending.maybeLogged--
+      assert(pending.state === 'sent' && pending.timesSent > 0, 'only what was taken is put back')
+      pending.timesSent--
       pending.state = 'queued'
       this.#queuedBytes += pending.bytes.byteLength
       back.push(pending)
@@ -148,20 +148,21 @@ export class OwnCommands {
     pending.waiter.resolve(executed)
   }
 
-  /** Whoever they were sent to did not take them: they entered no log there. */
+  /**
+   * Whoever they were sent to did not take them. One that does not lead may have led, and logged an earlier copy: its
+   * refusal says where not to ask, and nothing of what a log may hold.
+   */
   refused(numbers: readonly number[], code: ErrorCode): void {
     for (const number of numbers) {
       const pending = this.#pending.get(number)
-      if (pending === undefined || pending.maybeLogged === 0) continue
-      pending.maybeLogged--
-      if (pending.state !== 'sent') continue
-      if (code === 'no-leader' || pending.maybeLogged > 0) {
+      if (pending === undefined || pending.state === 'queued') continue
+      if (code !== 'no-leader' && pending.timesSent === 1) {
+        this.#forget(number)
+        pending.waiter.reject(new TrivetError(code, `The leader refused the command: ${code}`))
+      } else if (pending.state === 'sent') {
         pending.state = 'held'
         this.#held.push(pending)
-        continue
       }
-      this.#forget(number)
-      pending.waiter.reject(new TrivetError(code, `The leader refused the command: ${code}`))
     }
   }
 
@@ -202,7 +203,7 @@ export class OwnCommands {
   close(): void {
     for (const pending of this.#pending.values()) {
       pending.waiter.reject(
-        pending.maybeLogged > 0
+        pending.timesSent > 0
           ? unanswered(pending, 'before this node stopped')
           : new TrivetError('shutting-down', 'This node is stopping; the command was not passed on'),
       )
@@ -225,7 +226,7 @@ export class OwnCommands {
 }
 
 function unanswered(pending: Pending, when: string): TrivetError {
-  return pending.maybeLogged > 0
+  return pending.timesSent > 0
     ? new TrivetError(
         'outcome-unknown',
         `The outcome of the write is not known ${when}: it may take effect, even later`,
