@@ -19,7 +19,7 @@ export type Verdict<O, R> =
   | { readonly type: 'undecided'; readonly steps: number; readonly keys: readonly string[] }
 
 export type CheckOptions = {
-  /** How often the model may be used in all, and as often again to make a violation small. */
+  /** How often the model may be used in all, and a fifth of that again to make a violation small. */
   readonly maxSteps?: number
 }
 
@@ -35,7 +35,7 @@ export function check<S, O, R>(
     const found = search(model, part, budget)
     if (found.type === 'undecided') undecided.push(...keysOf(model, part))
     if (found.type !== 'none') continue
-    const core = shrink(model, upTo(part, found.until), { steps: maxSteps })
+    const core = shrink(model, upTo(part, found.until), { steps: maxSteps / 5 })
     const steps = maxSteps - budget.steps
     const text = render(model, part, core)
     return { type: 'violation', steps, keys: keysOf(model, part), calls: core, text }
@@ -93,6 +93,12 @@ function shrink<S, O, R>(model: Model<S, O, R>, calls: readonly Call<O, R>[], bu
     if (found.type === 'none') left = upTo(weaker, found.until)
     return found.type === 'none'
   }
+  const without = (forgotten: ReadonlySet<Call<O, R>>) =>
+    left.flatMap((call) => (forgotten.has(call) ? forget(model, call) : [call]))
+  // Most violations show within the last few calls, and few are quickly searched.
+  for (let keep = 8; keep < left.length; keep *= 4) {
+    if (proves(without(new Set(left.filter(isKnown).slice(0, -keep))))) break
+  }
   let size = Math.ceil(left.length / 2)
   for (let smaller = true; smaller && budget.steps > 0; size = Math.ceil(size / 2)) {
     smaller = size > 1
@@ -100,7 +106,7 @@ function shrink<S, O, R>(model: Model<S, O, R>, calls: readonly Call<O, R>[], bu
     while (budget.steps > 0) {
       const chunk = new Set(left.filter(isKnown).slice(from, from + size))
       if (chunk.size === 0) break
-      if (proves(left.flatMap((call) => (chunk.has(call) ? forget(model, call) : [call])))) smaller = true
+      if (proves(without(chunk))) smaller = true
       else from += size
     }
   }

@@ -6,6 +6,7 @@ import { pino } from 'pino'
 import { Node } from '../../src/node/node.ts'
 import type { NodeSettings } from '../../src/node/settings.ts'
 import type { Executed } from '../../src/node/surface.ts'
+import type { Condition, Item } from '../../src/store/types.ts'
 import { MemoryDisk, seeded } from '../store/memory-disk.ts'
 import { MemoryState } from '../store/memory-state.ts'
 import { MemoryNetwork } from './memory-network.ts'
@@ -16,6 +17,12 @@ export type TownOptions = {
   /** False makes every sync a lie, of log and state. */
   readonly syncs?: boolean
 }
+
+/** What a client wants done to the town's one store. */
+export type Change = { readonly key: string; readonly conditions?: readonly Condition[] } & (
+  | { readonly type: 'set'; readonly value: string }
+  | { readonly type: 'delete' }
+)
 
 const token = createHash('sha256').update('the secret of the town').digest('base64url')
 const data = '/data'
@@ -223,29 +230,50 @@ export class Town implements AsyncDisposable {
     this.network.partition(peers(left), peers(right))
   }
 
+  /** Everything from one node to the other vanishes until `network.heal()`. */
+  cutOneWay(from: string, to: string): void {
+    this.network.cutOneWay(this.#machine(from).peer, this.#machine(to).peer)
+  }
+
+  /** The connection between two nodes breaks; they may make a new one. */
+  breakConnection(one: string, other: string): void {
+    this.network.breakConnection(this.#machine(one).peer, this.#machine(other).peer)
+  }
+
   /** Sets a key through a node. */
   set(id: string, key: string, value: string, deadlineMs = 3000): Promise<Executed> {
+    return this.change(id, { type: 'set', key, value }, deadlineMs)
+  }
+
+  /** Has a change decided through a node. */
+  change(id: string, change: Change, deadlineMs = 3000): Promise<Executed> {
+    const { conditions = [] } = change
+    const where = { token, store: 'default', key: Buffer.from(change.key), conditions } as const
     const call = this.node(id).execute(
-      {
-        type: 'set',
-        token,
-        store: 'default',
-        key: Buffer.from(key),
-        value: Buffer.from(value),
-        contentType: 'text/plain',
-        conditions: [],
-      },
+      change.type === 'set'
+        ? { ...where, type: 'set', value: Buffer.from(change.value), contentType: 'text/plain' }
+        : { ...where, type: 'delete' },
       { deadline: performance.now() + deadlineMs },
     )
     return this.#machine(id).life.during(call)
   }
 
-  /** A linearizable read through a node. */
+  /** The value of a linearizable read through a node. */
   async get(id: string, key: string): Promise<string | undefined> {
-    const node = this.node(id)
-    await this.#machine(id).life.during(node.barrier({ deadline: performance.now() + 3000 }))
-    const item = await node.state.get('default', Buffer.from(key))
+    const item = await this.read(id, key)
     return item === undefined ? undefined : Buffer.from(item.value).toString()
+  }
+
+  /** A linearizable read through a node. */
+  read(id: string, key: string, deadlineMs = 3000): Promise<Item | undefined> {
+    const node = this.node(id)
+    const barrier = node.barrier({ deadline: performance.now() + deadlineMs })
+    return this.#machine(id).life.during(barrier.then(() => node.state.get('default', Buffer.from(key))))
+  }
+
+  /** What a node holds by now, and the revision at which it does. */
+  async holds(id: string): Promise<{ readonly revision: number; readonly items: readonly Item[] }> {
+    return await this.node(id).state.list({ store: 'default', limit: 1000, maxBytes: 2 ** 20 })
   }
 
   async leader(): Promise<string> {

@@ -1,0 +1,129 @@
+// Clients that use a town through all of its nodes, and write down what they did and saw.
+
+import { setTimeout as delay } from 'node:timers/promises'
+import { TrivetError } from '../../src/errors.ts'
+import type { Outcome, Condition as StoreCondition } from '../../src/store/types.ts'
+import type { Town } from '../node/town.ts'
+import { Chance } from '../raft/chance.ts'
+import type { History, Invocation } from './history.ts'
+import type { Condition, Operation, Result } from './key-value.ts'
+
+/** Does one operation through a node and records it. Resolves with what it came to, undefined when it failed or nobody knows. */
+export async function use(
+  { town, history }: { readonly town: Town; readonly history: History },
+  what: { readonly client: string; readonly node: string; readonly operation: Operation },
+  deadlineMs: number,
+): Promise<Result | undefined> {
+  const invocation = history.invoke(what)
+  try {
+    const result = await perform(town, what, deadlineMs)
+    invocation.ok(result)
+    return result
+  } catch (error) {
+    note(invocation, what.operation, error)
+    return undefined
+  }
+}
+
+async function perform(
+  town: Town,
+  { node, operation }: { readonly node: string; readonly operation: Operation },
+  deadlineMs: number,
+): Promise<Result> {
+  if (operation.type === 'get') {
+    const item = await town.read(node, operation.key, deadlineMs)
+    if (item === undefined) return { type: 'absent' }
+    return { type: 'found', value: Buffer.from(item.value).toString(), version: item.revision }
+  }
+  const { condition, ...change } = operation
+  const conditions = condition === undefined ? [] : [asStored(condition)]
+  const { outcome } = await town.change(node, { ...change, conditions }, deadlineMs)
+  return resultOf(outcome)
+}
+
+function resultOf(outcome: Outcome): Result {
+  switch (outcome.type) {
+    case 'set':
+      return { type: 'written', version: outcome.revision, created: outcome.created }
+    case 'deleted':
+      return { type: 'deleted', version: outcome.revision, existed: outcome.deleted }
+    case 'refused': {
+      const { code, revision } = outcome
+      if (code !== 'condition-failed' || revision === undefined) throw new Error(`refused: ${code}`)
+      return { type: 'refused', version: revision }
+    }
+    default:
+      throw new Error(`unknown outcome ${outcome satisfies never}`)
+  }
+}
+
+function asStored(condition: Condition): StoreCondition {
+  return condition.type === 'version'
+    ? { type: 'revision', revisions: [condition.version] }
+    : { type: condition.type }
+}
+
+/** What a node says when a command entered no log, or nothing was read: it is held to that. */
+const without: ReadonlySet<string> = new Set([
+  'no-leader',
+  'not-ready',
+  'overloaded',
+  'shutting-down',
+  'deadline-exceeded',
+])
+
+function note(invocation: Invocation, operation: Operation, error: unknown): void {
+  const reason = error instanceof Error ? error.message : String(error)
+  if (error instanceof TrivetError && without.has(error.code)) invocation.fail(error.code)
+  else if (error instanceof TrivetError && error.code === 'outcome-unknown') invocation.info(error.code)
+  else if (/ does not run$/.test(reason)) invocation.fail(reason)
+  else if (/ has ended$/.test(reason)) {
+    if (operation.type === 'get') invocation.fail(reason)
+    else invocation.info(reason)
+  } else throw error
+}
+
+/** Runs clients until `stop`, which resolves when the last answer has come. Their choices follow from the seed. */
+export function runClients(
+  place: { readonly town: Town; readonly history: History },
+  options: { readonly seed: number; readonly clients: number; readonly keys: readonly string[] },
+): { readonly stop: () => Promise<void> } {
+  const stopping = { now: false }
+  const running = Array.from({ length: options.clients }, async (_, at) => {
+    const chance = new Chance(options.seed * 1000 + at)
+    const client = `c${at + 1}`
+    /** The version of each key that this client saw last, to build on. */
+    const seen = new Map<string, number>()
+    for (let turn = 1; !stopping.now; turn++) {
+      const node = chance.pick(place.town.ids)
+      const key = chance.pick(options.keys)
+      const operation = choose(chance, { key, value: `${client}-${turn}`, seen: seen.get(key) })
+      const result = await use(place, { client, node, operation }, chance.pick([30, 100, 400, 400]))
+      if (result === undefined) await delay(1 + chance.below(5))
+      else if ('version' in result && result.version !== undefined) seen.set(key, result.version)
+    }
+  })
+  const all = Promise.all(running)
+  // Whoever awaits `stop` learns of it; until then it must not end the process.
+  all.catch(() => {})
+  return {
+    stop: async () => {
+      stopping.now = true
+      await all
+    },
+  }
+}
+
+function choose(
+  chance: Chance,
+  { key, value, seen }: { readonly key: string; readonly value: string; readonly seen: number | undefined },
+): Operation {
+  const draw = chance.next()
+  if (draw < 0.4) return { type: 'get', key }
+  if (draw < 0.6) return { type: 'set', key, value }
+  if (draw < 0.68) return { type: 'delete', key }
+  const onSeen: Condition = seen === undefined ? { type: 'exists' } : { type: 'version', version: seen }
+  if (draw < 0.85) return { type: 'set', key, value, condition: onSeen }
+  if (draw < 0.89) return { type: 'delete', key, condition: onSeen }
+  return { type: 'set', key, value, condition: { type: chance.happens(0.8) ? 'absent' : 'exists' } }
+}
