@@ -17,7 +17,7 @@ import { Town } from './town.ts'
 const keys = ['a', 'b', 'c']
 
 const one = process.env['TRIVET_SEED']
-const count = Number(process.env['TRIVET_SEEDS'] ?? 15)
+const count = Number(process.env['TRIVET_SEEDS'] ?? 8)
 const seeds = one === undefined ? Array.from({ length: count }, (_, at) => at + 1) : [Number(one)]
 
 /** What all nodes hold once they agree on the revision. */
