@@ -48,8 +48,9 @@ export async function eventually<T>(
 /** The first of `count` consecutive ports that are free now. */
 export async function freePorts(count: number): Promise<number> {
   for (;;) {
-    // Below the range that outgoing connections are given their ports from.
-    const base = 10_000 + Math.floor(Math.random() * 20_000)
+    // Below the range that outgoing connections are given their ports from, each worker in a range of its own.
+    const worker = Number(process.env['VITEST_POOL_ID'] ?? 1) % 2
+    const base = 10_000 + worker * 10_000 + Math.floor(Math.random() * 9900)
     const servers = []
     try {
       for (let at = 0; at < count; at++) {

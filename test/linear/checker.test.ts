@@ -84,6 +84,12 @@ const good: Record<string, readonly Known[]> = {
     call(5, 6, set('2'), written),
     call(7, 8, get, absent),
   ],
+  'a delete of unknown outcome comes last, though it could have helped earlier': [
+    call(0, 5, set('1'), written),
+    call(0, 6, set('2', { type: 'absent' }), written),
+    maybe(0, remove),
+    call(7, 8, get, absent),
+  ],
   'a write of unknown outcome builds on another': [
     maybe(0, set('1')),
     maybe(0, set('2', { type: 'exists' })),
@@ -380,6 +386,32 @@ describe('the search', () => {
       effect: n % 2 === 0,
     }))
     expect(check(keyValue, make(plans, { keys: 1, versions: true })).type).toBe('linearizable')
+  })
+
+  it('lets effects of unknown calls add up, for a model where they do', () => {
+    // Adding nothing reads.
+    const counter: Model<number, number, number> = {
+      initial: 0,
+      step: (state, added, result) =>
+        result === undefined || result === state + added ? state + added : illegal,
+      name: (state) => `${state}`,
+      keys: () => ['counter'],
+      isPure: (added) => added === 0,
+      isHopeless: () => false,
+      simplify: (calls) => calls,
+      forget: (added) => (added === 0 ? undefined : added),
+      describe: (added, result) => `add ${added} → ${result}`,
+      isSource: () => false,
+    }
+    const lost = [1, 2].map((operation) => ({
+      operation,
+      result: undefined,
+      invoked: 0,
+      returned: Number.POSITIVE_INFINITY,
+    }))
+    const read = (result: number) => ({ operation: 0, result, invoked: 1, returned: 2 })
+    for (const sum of [0, 1, 2, 3]) expect(check(counter, [...lost, read(sum)]).type).toBe('linearizable')
+    expect(check(counter, [...lost, read(4)]).type).toBe('violation')
   })
 
   it('judges calls on several keys together, for a model that has such calls', () => {
