@@ -79,7 +79,7 @@ export function addOpenapi(app: App, version: string): void {
   })
 }
 
-/** The route as a client sees it: a key where the router sees a placeholder, headers, and values as bodies. */
+/** The route as a client sees it: a key where the router sees what stands in for it, headers, and values as bodies. */
 function transformRoute(routeSchema: object, url: string): { schema: object; url: string } {
   const { notes = {}, ...schema } = routeSchema as {
     notes?: Notes

@@ -27,7 +27,7 @@ function pathStart(target: string): number {
 }
 
 /** What the router sees in the key's place. */
-const placeholder = '-'
+const standIn = '-'
 
 /**
  * The target to route by: without its key, which the router would decode, limit and refuse by rules of its own
@@ -37,7 +37,7 @@ export function routedTarget(target: string): string {
   const start = keyStart(target)
   if (start === -1) return target.slice(pathStart(target))
   const query = target.indexOf('?', start)
-  return target.slice(pathStart(target), start) + placeholder + (query === -1 ? '' : target.slice(query))
+  return target.slice(pathStart(target), start) + standIn + (query === -1 ? '' : target.slice(query))
 }
 
 /** The key of a request target as it was sent, still percent-encoded; undefined when the target names none. */
