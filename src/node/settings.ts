@@ -39,7 +39,7 @@ export function composeFounding(settings: NodeSettings, ids: readonly string[], 
     configuration: {
       members: nodes
         .filter((node) => ids.includes(node.id))
-        .map(({ id, peer, http, p2p }) => ({ id, peer, http, p2p, voter: true })),
+        .map(({ id, peer, http, p2p }) => ({ id, peer, http, p2p, voter: true, since: 0, commandVersion })),
     },
     stores,
     tokens,

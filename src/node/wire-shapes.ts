@@ -42,7 +42,15 @@ export const statusShape = Type.Object({
 
 export const transferShape = Type.Object({ to: name })
 
-const member = Type.Object({ peer: peerId, id: name, http: sentence, p2p: sentence, voter: Type.Boolean() })
+const member = Type.Object({
+  peer: peerId,
+  id: name,
+  http: sentence,
+  p2p: sentence,
+  voter: Type.Boolean(),
+  since: whole,
+  commandVersion: whole,
+})
 
 const grant = Type.Object({
   store: name,

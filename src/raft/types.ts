@@ -15,6 +15,13 @@ export type Member = {
   readonly p2p: string
   /** False for a learner: it receives entries but is counted in no quorum. */
   readonly voter: boolean
+  /**
+   * What this member says counts only from this boot of it on. Raised by the change that demotes a member which lost its
+   * log: what an earlier boot promised is forgotten with it (`safety.md`, rule 7). 0 at first; never lowered.
+   */
+  readonly since: number
+  /** The highest command version its program understands (`safety.md`, rule 21). */
+  readonly commandVersion: number
 }
 
 /** Who belongs to the cluster. It holds from the moment its entry is appended, committed or not (thesis 4.1). */

@@ -105,13 +105,17 @@ export type SealedRow = { readonly key: Buffer; readonly value: Buffer }
 export function encodeMeta(meta: Meta): SealedRow {
   const { clusterId, cluster, lastApplied, lastAppliedTerm, revision, time } = meta
   const { nextStore, valueBytes, commandVersion } = meta
-  const members = meta.configuration.members.map(({ peer, id, http, p2p, voter }) => ({
-    peer,
-    id,
-    http,
-    p2p,
-    voter,
-  }))
+  const members = meta.configuration.members.map(
+    ({ peer, id, http, p2p, voter, since, commandVersion: understood }) => ({
+      peer,
+      id,
+      http,
+      p2p,
+      voter,
+      since,
+      commandVersion: understood,
+    }),
+  )
   return sealJson(metaKey, {
     clusterId,
     cluster,

@@ -123,10 +123,12 @@ function isConfiguration(value: unknown): value is Configuration {
 
 function isMember(value: unknown): boolean {
   const texts = ['peer', 'id', 'http', 'p2p']
+  const numbers = ['since', 'commandVersion']
   return (
     isRecord(value) &&
     texts.every((name) => typeof value[name] === 'string') &&
-    typeof value['voter'] === 'boolean'
+    typeof value['voter'] === 'boolean' &&
+    numbers.every((name) => Number.isSafeInteger(value[name]))
   )
 }
 

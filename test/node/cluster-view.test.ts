@@ -13,6 +13,8 @@ const members: Member[] = ['a', 'b', 'c'].map((peer) => ({
   http: '',
   p2p: '',
   voter: true,
+  since: 0,
+  commandVersion: 1,
 }))
 
 function status(changes: Partial<Status> = {}): Status {

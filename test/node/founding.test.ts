@@ -112,7 +112,17 @@ function foundingOf(clusterId: string, ids: readonly string[]): Founding {
   return {
     clusterId,
     name: 'dev',
-    configuration: { members: ids.map((id) => ({ id, peer: id, http: '', p2p: '', voter: true })) },
+    configuration: {
+      members: ids.map((id) => ({
+        id,
+        peer: id,
+        http: '',
+        p2p: '',
+        voter: true,
+        since: 0,
+        commandVersion: 1,
+      })),
+    },
     stores: [],
     tokens: [],
     valueBytes: 1,

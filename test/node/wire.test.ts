@@ -68,6 +68,8 @@ const append = fc
         http: 'http://127.0.0.1:1',
         p2p: '/ip4/127.0.0.1/tcp/1',
         voter: true,
+        since: 0,
+        commandVersion: 1,
       }
       return { type: 'configuration', ...position, configuration: { members: [member] } }
     })
@@ -160,6 +162,8 @@ const founding: Founding = {
         http: 'http://127.0.0.1:7001',
         p2p: '/ip4/127.0.0.1/tcp/7101',
         voter: true,
+        since: 0,
+        commandVersion: 1,
       },
     ],
   },

@@ -79,6 +79,14 @@ export function configurationOf(
   learners: readonly MemberId[] = [],
 ): Configuration {
   return {
-    members: members.map((peer) => ({ peer, id: peer, http: '', p2p: '', voter: !learners.includes(peer) })),
+    members: members.map((peer) => ({
+      peer,
+      id: peer,
+      http: '',
+      p2p: '',
+      voter: !learners.includes(peer),
+      since: 0,
+      commandVersion: 1,
+    })),
   }
 }

@@ -50,6 +50,8 @@ export const founding: Founding = {
       http: `http://127.0.0.1:700${n}`,
       p2p: `/ip4/127.0.0.1/tcp/710${n}`,
       voter: true,
+      since: 0,
+      commandVersion: 1,
     })),
   },
   stores: [{ name: 'default' }, { name: 'sessions', ttl: 60_000, maxValueBytes: 16 }],

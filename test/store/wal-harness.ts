@@ -17,6 +17,8 @@ export function configurationOf(...names: string[]): Configuration {
       http: `http://${id}:7001`,
       p2p: `/dns4/${id}/tcp/7101`,
       voter: true,
+      since: 0,
+      commandVersion: 1,
     })),
   }
 }
