@@ -2,6 +2,7 @@
 
 import type { Logger } from 'pino'
 import { TrivetError } from '../errors.ts'
+import { assert } from '../raft/assert.ts'
 import type { RaftStatus } from '../raft/raft.ts'
 import type { Member, MemberId } from '../raft/types.ts'
 import type { Disk } from '../store/disk.ts'
@@ -213,7 +214,7 @@ export class Node implements NodeSurface {
     const { transport } = this.#parts
     this.#introduce()
     await transport.start({
-      message: (from, message) => this.#onMessage(from, message),
+      message: (from, message, boot) => this.#onMessage(from, message, boot),
       progress: (from) => this.#replica?.heard(from),
       connected: (peer) => this.#onConnected(peer),
       disconnected: (peer, why) => {
@@ -297,7 +298,7 @@ export class Node implements NodeSurface {
     if (repaired.cutBytes > 0 || repaired.rewrittenEntries > 0) {
       logger.info(repaired, 'the last stop left unfinished appends; what was readable is durable now')
     }
-    const replica = await Replica.open({
+    const replica = new Replica({
       self: transport.self,
       wal: opened.wal,
       machine: opened.machine,
@@ -314,6 +315,10 @@ export class Node implements NodeSurface {
         this.#view.retain(this.#members())
         transport.setPeers(this.#peers())
       },
+      rebuilding: undefined,
+      onSnapshotNeeded: () => assert(false, 'no log is compacted'),
+      install: () => Promise.reject(new Error('no snapshot is offered')),
+      onRebuilt: () => {},
       onFatal: (error) => this.#fatal(error),
     })
     if (this.#stopping !== undefined) return
@@ -357,12 +362,12 @@ export class Node implements NodeSurface {
     })
   }
 
-  #onMessage(from: MemberId, message: PeerMessage): void {
+  #onMessage(from: MemberId, message: PeerMessage, boot: number): void {
     const replica = this.#replica
     if (replica === undefined) return
     switch (message.type) {
       case 'raft':
-        replica.step(message.message)
+        replica.step(message.message, boot)
         return
       case 'forward':
         if (message.batch.peer === from) replica.forwarded(from, message.batch)

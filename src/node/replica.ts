@@ -2,8 +2,8 @@
 
 import { TrivetError } from '../errors.ts'
 import { assert } from '../raft/assert.ts'
-import { Raft, type RaftStatus } from '../raft/raft.ts'
-import type { Duty, Entry, HardState, MemberId, Message } from '../raft/types.ts'
+import { type Changed, Raft, type RaftStatus } from '../raft/raft.ts'
+import type { Configuration, Duty, Entry, HardState, MemberId, Message, Snapshot } from '../raft/types.ts'
 import { encodeCommand, encodeEntryData } from '../store/commands.ts'
 import type { StateMachine } from '../store/state-machine.ts'
 import type { Command, CommandBatch } from '../store/types.ts'
@@ -29,7 +29,8 @@ export type Surroundings = {
 export type ReplicaOptions = {
   readonly self: MemberId
   readonly wal: Wal
-  readonly machine: StateMachine
+  /** Undefined when the state was lost: one comes with a snapshot. */
+  readonly machine: StateMachine | undefined
   /** The term and vote that are durable. */
   readonly hardState: HardState
   readonly surroundings: Surroundings
@@ -47,6 +48,16 @@ export type ReplicaOptions = {
   readonly onStatus: (status: RaftStatus) => void
   /** The configuration that holds is another. */
   readonly onConfiguration: () => void
+  /**
+   * The boot at which the log was found damaged and begun anew; undefined for one that is sound. See `RaftOptions`.
+   */
+  readonly rebuilding: number | undefined
+  /** The log of the leader begins after what is here: a snapshot that reaches at least to `index` is needed. */
+  readonly onSnapshotNeeded: (index: number) => void
+  /** Makes an accepted snapshot the one that log and state begin with, durably, and opens its state. */
+  readonly install: (base: Snapshot) => Promise<StateMachine>
+  /** What was lost with the log counts no more: from now on this replica is a learner like any other. */
+  readonly onRebuilt: () => void
   /** Nothing may go on: the process is to end. Called once. */
   readonly onFatal: (error: Error) => void
 }
@@ -76,6 +87,7 @@ export class Replica {
   readonly #stopwatch: Stopwatch
   readonly #forwarded: ForwardedCommands
   readonly #revisions: RevisionWaiters
+  #machine: StateMachine | undefined
   #saving = false
   /** When commands were last proposed. */
   #proposedAt = 0
@@ -86,7 +98,7 @@ export class Replica {
   #lastStatus: RaftStatus
   #lastConfigurationIndex: number
 
-  constructor(options: ReplicaOptions, tail: readonly Entry[]) {
+  constructor(options: ReplicaOptions) {
     const { wal, machine, self, surroundings } = options
     const { recovered } = wal
     const ticks = (ms: number): number => Math.max(1, Math.round(ms / options.tickMs))
@@ -99,8 +111,7 @@ export class Replica {
         lastIndex: recovered.lastIndex,
         terms: recovered.terms,
         configurations: recovered.configurations,
-        appliedIndex: machine.lastApplied,
-        entries: tail,
+        appliedIndex: machine?.lastApplied ?? recovered.base.index,
       },
       electionTicks: ticks(options.electionMs),
       heartbeatTicks: ticks(options.heartbeatMs),
@@ -115,7 +126,10 @@ export class Replica {
       maxUnappliedBytes: bounds.unappliedBytes,
       maxReads: bounds.waitingReads,
       fresh: options.fresh,
+      stateless: machine === undefined,
+      rebuilding: options.rebuilding,
     })
+    this.#machine = machine
     this.#own = new OwnCommands({
       self,
       boot: recovered.boot,
@@ -134,24 +148,11 @@ export class Replica {
     )
     this.#revisions = new RevisionWaiters({
       maxWaiting: bounds.waitingReads,
-      applied: () => machine.revision,
+      applied: () => this.#machine?.revision ?? 0,
     })
     this.#stopwatch = new Stopwatch(surroundings.now)
     this.#lastStatus = this.#raft.status
     this.#lastConfigurationIndex = this.#raft.log.configuration.index
-  }
-
-  /** Builds a replica from what is on disk, reading the entries that are not applied yet. */
-  static async open(options: ReplicaOptions): Promise<Replica> {
-    const { wal, machine } = options
-    const tail: Entry[] = []
-    let from = machine.lastApplied + 1
-    while (from <= wal.recovered.lastIndex) {
-      const entries = await wal.read({ from, to: wal.recovered.lastIndex, maxBytes: 16 * MiB })
-      tail.push(...entries)
-      from += entries.length
-    }
-    return new Replica(options, tail)
   }
 
   get status(): RaftStatus {
@@ -207,10 +208,39 @@ export class Replica {
     return accepted
   }
 
+  /** See `Raft.changeConfiguration`. */
+  changeConfiguration(configuration: Configuration): Changed {
+    const changed = this.#raft.changeConfiguration(configuration)
+    this.#schedule()
+    return changed
+  }
+
+  // ── what the disk does ───────────────────────────────────────────────────────────────────────────────────────
+
+  /** Offers a snapshot whose content is durable. False when it is of no use any more. */
+  offerSnapshot(snapshot: Snapshot): boolean {
+    const accepted = this.#raft.install(snapshot)
+    this.#schedule()
+    return accepted
+  }
+
+  /** The state machine is damaged or cannot be written: nothing more is applied until a snapshot is installed. */
+  loseState(): void {
+    this.#machine = undefined
+    this.#guard(() => this.#raft.loseState())
+    this.#schedule()
+  }
+
+  /** The entries up to `index` are no longer in the log on disk. */
+  compacted(index: number): void {
+    this.#guard(() => this.#raft.compact(index))
+  }
+
   // ── what the world does ──────────────────────────────────────────────────────────────────────────────────────
 
-  step(message: Message): void {
-    if (this.#stopped) return
+  /** A member's message, and the boot it was sent under: what a member said before it lost its log counts no more (rule 7). */
+  step(message: Message, boot: number): void {
+    if (this.#stopped || boot < (this.#raft.log.member(message.from)?.since ?? 0)) return
     this.#guard(() => this.#raft.step(message))
     this.#schedule()
   }
@@ -304,8 +334,14 @@ export class Replica {
         return
       case 'reads':
         for (const { id, index } of duty.reads) {
-          this.#reads.answered(id, index, this.#options.machine.lastApplied)
+          this.#reads.answered(id, index, this.#machine?.lastApplied ?? 0)
         }
+        return
+      case 'snapshot':
+        this.#options.onSnapshotNeeded(duty.index)
+        return
+      case 'install':
+        void this.#install(duty)
         return
       default:
         duty satisfies never
@@ -335,17 +371,20 @@ export class Replica {
 
   async #apply(duty: Extract<Duty, { type: 'apply' }>): Promise<void> {
     this.#stopwatch.committed(duty.entries)
+    const machine = this.#machine
+    assert(machine !== undefined, 'only a state that is there is applied to')
     let applied: Awaited<ReturnType<StateMachine['apply']>>
     try {
-      applied = await this.#options.machine.apply(duty.entries)
+      applied = await machine.apply(duty.entries)
     } catch (error) {
-      this.#fatal(error)
+      // Whoever opened the state machine was told of its failure, and decides what becomes of it.
+      if (machine.failure === undefined && this.#machine === machine) this.#fatal(error)
       return
     }
-    if (this.#stopped) return
+    if (this.#stopped || this.#machine !== machine) return
     this.#guard(() => {
       this.#stopwatch.applied()
-      const { self, wal, machine } = this.#options
+      const { self, wal } = this.#options
       for (const { id, index, outcome } of applied) {
         if (id.peer !== self || id.boot !== wal.recovered.boot) continue
         const sent = this.#own.sent(id.number)
@@ -353,6 +392,25 @@ export class Replica {
         const timing = this.#stopwatch.timing(index, sent)
         this.#own.decided(id.number, { outcome, revision: machine.revision, timing })
       }
+      this.#raft.advance(duty)
+      this.#reads.applied(machine.lastApplied)
+      this.#revisions.applied()
+      this.#drive()
+    })
+  }
+
+  async #install(duty: Extract<Duty, { type: 'install' }>): Promise<void> {
+    let machine: StateMachine
+    try {
+      machine = await this.#options.install(duty.base)
+    } catch (error) {
+      // Whether the log has switched is not known; the next start reads it.
+      this.#fatal(error)
+      return
+    }
+    if (this.#stopped) return
+    this.#machine = machine
+    this.#guard(() => {
       this.#raft.advance(duty)
       this.#reads.applied(machine.lastApplied)
       this.#revisions.applied()
@@ -414,7 +472,7 @@ export class Replica {
   }
 
   #stamp(): number {
-    this.#lastStamp = Math.max(this.#lastStamp, this.#options.machine.time, this.#options.clusterTime())
+    this.#lastStamp = Math.max(this.#lastStamp, this.#machine?.time ?? 0, this.#options.clusterTime())
     return this.#lastStamp
   }
 
@@ -424,6 +482,7 @@ export class Replica {
     const status = this.#raft.status
     const last = this.#lastStatus
     this.#lastStatus = status
+    if (status.rebuilding !== last.rebuilding) this.#options.onRebuilt()
     const { index } = this.#raft.log.configuration
     if (index !== this.#lastConfigurationIndex) {
       this.#lastConfigurationIndex = index

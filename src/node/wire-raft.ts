@@ -27,6 +27,7 @@ export const raftTypes = {
   readIndexAnswer: 10,
   timeoutNow: 11,
   commit: 12,
+  snapshotNeeded: 13,
 } as const satisfies Record<Message['type'], number>
 
 const typeOfByte: ReadonlyMap<number, Message['type']> = new Map(
@@ -48,7 +49,7 @@ export function raftBodyBytes(message: Message): number {
     case 'vote':
       return term + wholeBytes + 2
     case 'append': {
-      let size = term + 3 * wholeBytes + 4
+      let size = term + 4 * wholeBytes + 4
       for (const entry of message.entries) size += encodedSize(entry)
       return size
     }
@@ -60,6 +61,8 @@ export function raftBodyBytes(message: Message): number {
     case 'appendRejected':
       return term + 3 * wholeBytes
     case 'heartbeat':
+      return term + 3 * wholeBytes
+    case 'snapshotNeeded':
       return term + 2 * wholeBytes
     case 'readIndexAnswer':
       return term + wholeBytes + 1 + (message.index === undefined ? 0 : wholeBytes)
@@ -88,6 +91,7 @@ export function writeRaftBody(writer: WireWriter, message: Message): void {
       writer.flag(message.granted)
       return
     case 'append':
+      writer.whole(message.since)
       writer.whole(message.prevIndex)
       writer.whole(message.prevTerm)
       writer.whole(message.commitIndex)
@@ -107,7 +111,12 @@ export function writeRaftBody(writer: WireWriter, message: Message): void {
     case 'commit':
       writer.whole(message.commitIndex)
       return
+    case 'snapshotNeeded':
+      writer.whole(message.since)
+      writer.whole(message.index)
+      return
     case 'heartbeat':
+      writer.whole(message.since)
       writer.whole(message.round)
       writer.whole(message.commitIndex)
       return
@@ -151,7 +160,9 @@ function readBody(reader: WireReader, type: Message['type'], term: number): Mess
     case 'commit':
       return { type, commitIndex: reader.whole() }
     case 'heartbeat':
-      return { type, round: reader.whole(), commitIndex: reader.whole() }
+      return { type, since: reader.whole(), round: reader.whole(), commitIndex: reader.whole() }
+    case 'snapshotNeeded':
+      return { type, since: reader.whole(), index: reader.whole() }
     case 'heartbeatAnswer':
       return { type, round: reader.whole() }
     case 'readIndex':
@@ -167,6 +178,7 @@ function readBody(reader: WireReader, type: Message['type'], term: number): Mess
 
 /** Entries follow `prevIndex` without a gap, and their terms never fall nor pass the leader's: what cannot be a log is refused here. */
 function readAppend(reader: WireReader, term: number): MessageBody & { readonly type: 'append' } {
+  const since = reader.whole()
   const prevIndex = reader.whole()
   const prevTerm = reader.whole()
   const commitIndex = reader.whole()
@@ -184,7 +196,7 @@ function readAppend(reader: WireReader, term: number): MessageBody & { readonly 
     lastTerm = entry.term
     entries.push(entry)
   }
-  return { type: 'append', prevIndex, prevTerm, commitIndex, entries }
+  return { type: 'append', since, prevIndex, prevTerm, commitIndex, entries }
 }
 
 export function forwardBodyBytes(batch: CommandBatch): number {

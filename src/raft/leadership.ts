@@ -37,6 +37,8 @@ export class Leadership {
   readonly #progress = new Map<MemberId, Progress>()
   readonly #reads = new ReadRounds()
   #voters: readonly MemberId[] = []
+  /** From which boot on each member's word counts (see `Member`). */
+  #since: ReadonlyMap<MemberId, number> = new Map()
   #transfer: Transfer | undefined
   #sinceHeartbeat = 0
   #fetches: FetchRequest[] = []
@@ -62,15 +64,35 @@ export class Leadership {
     return this.#progress
   }
 
-  /** Follows the configuration that now holds: new members are probed, removed ones forgotten. */
+  /** Whether a change of the configuration may begin: the last one is committed, and so is an entry of this term. */
+  get takesChange(): boolean {
+    // Without the entry of this term two leaders could go by configurations whose majorities do not meet (Ongaro, raft-dev 2015).
+    return this.#committedInTerm && this.#log.configuration.index <= this.#log.commitIndex
+  }
+
+  /** Follows the configuration that now holds: new members are probed, removed ones are told and then forgotten. */
   configurationChanged(now: number): void {
-    const { members } = this.#log.configuration.configuration
+    const { configuration, index } = this.#log.configuration
     this.#voters = this.#log.voters
-    const peers = new Set(members.map((member) => member.peer))
-    for (const peer of this.#progress.keys()) if (!peers.has(peer)) this.#progress.delete(peer)
-    for (const peer of peers) {
-      if (peer === this.#options.self || this.#progress.has(peer)) continue
+    const since = new Map(configuration.members.map((member) => [member.peer, member.since]))
+    for (const [peer, progress] of this.#progress) if (!since.has(peer)) progress.leavingAt ??= index
+    for (const [peer, boot] of since) {
+      if (peer === this.#options.self) continue
+      const progress = this.#progress.get(peer)
+      // What was acknowledged before the member lost its log is worth nothing any more (rule 7).
+      if (progress !== undefined && progress.leavingAt === undefined && this.#since.get(peer) === boot)
+        continue
       this.#progress.set(peer, new Progress({ nextIndex: this.#log.lastIndex + 1, now }))
+    }
+    this.#since = since
+  }
+
+  /** One that was removed is followed no longer once it knows, or does not answer. */
+  #dropLeaving(now: number): void {
+    for (const [peer, { leavingAt, toldCommit, heardAt, gone }] of this.#progress) {
+      if (leavingAt === undefined) continue
+      const silent = gone || now - heardAt >= this.#options.electionTicks
+      if (toldCommit >= leavingAt || silent) this.#progress.delete(peer)
     }
   }
 
@@ -88,6 +110,7 @@ export class Leadership {
   tick(now: number): boolean {
     this.#sinceHeartbeat++
     if (this.#sinceHeartbeat >= this.#options.heartbeatTicks) this.#beginRound()
+    this.#dropLeaving(now)
     if (this.#transfer === undefined || now - this.#transfer.since < this.#options.electionTicks) return true
     this.#transfer = undefined
     return false
@@ -122,6 +145,10 @@ export class Leadership {
 
   #replicate(peer: MemberId, progress: Progress): void {
     const log = this.#log
+    if (progress.state !== 'snapshot' && progress.nextIndex <= log.base.index) {
+      progress.needSnapshot()
+      this.#sayThatSnapshotIsNeeded(peer)
+    }
     const probing = progress.state === 'probe'
     while (progress.maySend(this.#options.windowBytes)) {
       if (!probing && progress.nextIndex > log.lastIndex) break
@@ -142,12 +169,32 @@ export class Leadership {
     }
   }
 
+  #sayThatSnapshotIsNeeded(peer: MemberId): void {
+    this.#options.send(peer, {
+      type: 'snapshotNeeded',
+      since: this.#sinceOf(peer),
+      index: this.#log.base.index,
+    })
+  }
+
+  #sinceOf(peer: MemberId): number {
+    return this.#since.get(peer) ?? 0
+  }
+
   #sendEntries(peer: MemberId, progress: Progress, entries: readonly Entry[]): void {
     const log = this.#log
     const prevIndex = progress.nextIndex - 1
     const prevTerm = log.term(prevIndex)
     assert(prevTerm !== undefined, 'the entry before those sent is in the log')
-    this.#options.send(peer, { type: 'append', prevIndex, prevTerm, commitIndex: log.commitIndex, entries })
+    const { commitIndex } = log
+    this.#options.send(peer, {
+      type: 'append',
+      since: this.#sinceOf(peer),
+      prevIndex,
+      prevTerm,
+      commitIndex,
+      entries,
+    })
     progress.toldCommit = Math.max(
       progress.toldCommit,
       Math.min(log.commitIndex, entries.at(-1)?.index ?? prevIndex),
@@ -164,6 +211,7 @@ export class Leadership {
 
   #wants(request: FetchRequest): boolean {
     const progress = this.#progress.get(request.member)
+    if (request.from <= this.#log.base.index) return false
     return progress?.fetchingFrom === request.from && progress.nextIndex === request.from
   }
 
@@ -203,13 +251,10 @@ export class Leadership {
     if (round === 0 || round > this.#reads.sent) return
     progress.answeredRound = Math.max(progress.answeredRound, round)
     progress.paused = false
-    if (progress.stalledAtHeartbeat()) {
+    if (progress.state === 'snapshot') this.#sayThatSnapshotIsNeeded(peer)
+    else if (progress.stalledAtHeartbeat() && progress.nextIndex > this.#log.base.index) {
       // Messages keep their order, so the answer to this one shows whether those before it arrived.
-      const prevIndex = progress.nextIndex - 1
-      const prevTerm = this.#log.term(prevIndex)
-      assert(prevTerm !== undefined, 'what was sent is in the log')
-      const commitIndex = this.#log.commitIndex
-      this.#options.send(peer, { type: 'append', prevIndex, prevTerm, commitIndex, entries: [] })
+      this.#sendEntries(peer, progress, [])
     }
     this.#advanceRounds()
   }
@@ -251,7 +296,7 @@ export class Leadership {
     for (const [peer, progress] of this.#progress) {
       const commitIndex = Math.min(progress.matchIndex, this.#log.commitIndex)
       progress.toldCommit = Math.max(progress.toldCommit, commitIndex)
-      this.#options.send(peer, { type: 'heartbeat', round, commitIndex })
+      this.#options.send(peer, { type: 'heartbeat', since: this.#sinceOf(peer), round, commitIndex })
     }
   }
 

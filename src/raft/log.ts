@@ -1,7 +1,7 @@
 // The log as the core sees it: the term of every index, the entries still needed in memory, and how far each duty has come.
 
 import { assert } from './assert.ts'
-import type { Configuration, Entry, MemberId, Position } from './types.ts'
+import type { Configuration, Entry, Member, MemberId, Position, Snapshot } from './types.ts'
 
 /** The first index of a run of entries that share a term. */
 export type TermRun = Position
@@ -18,10 +18,8 @@ export type RecoveredLog = {
   readonly terms: readonly TermRun[]
   /** Ascending; the first one holds at the base. */
   readonly configurations: readonly ConfigurationAt[]
-  /** How far the state machine has come. */
+  /** How far the state machine has come; the base's index when there is none to speak of. */
   readonly appliedIndex: number
-  /** The entries above `appliedIndex`, all of them. */
-  readonly entries: readonly Entry[]
 }
 
 /** Where a follower's log and a leader's may still agree (see `appendRejected`). */
@@ -43,11 +41,11 @@ export function entryBytes(entry: Entry): number {
 
 /**
  * Invariant: base ≤ appliedIndex ≤ min(commitIndex, savedIndex), savedIndex ≤ handedIndex ≤ lastIndex, and entries
- * above min(appliedIndex, savedIndex) are always in memory. `commitIndex` may pass `savedIndex`: a quorum that does not
+ * above `savedIndex` are always in memory. `commitIndex` may pass `savedIndex`: a quorum that does not
  * include this replica has committed, and applying waits for the own disk (`safety.md`, rule 5).
  */
 export class Log {
-  readonly base: Position
+  #base: Position
   readonly #cacheBytes: number
   #lastIndex: number
   #terms: TermRun[]
@@ -56,7 +54,7 @@ export class Log {
   #entries: Entry[]
   #firstCached: number
   #cachedBytes = 0
-  /** Bytes of entries above `#appliedIndex`. */
+  /** Bytes of the entries in memory above `#appliedIndex`. */
   #unappliedBytes = 0
   #commitIndex: number
   #appliedIndex: number
@@ -64,26 +62,25 @@ export class Log {
   #handedIndex: number
 
   constructor(recovered: RecoveredLog, options: { readonly cacheBytes: number }) {
-    const { base, lastIndex, appliedIndex, entries } = recovered
+    const { base, lastIndex, appliedIndex } = recovered
     assert(appliedIndex >= base.index && appliedIndex <= lastIndex, 'the state machine is within its own log')
-    assert(
-      entries.length === lastIndex - appliedIndex,
-      'every entry above the applied one is handed over at start',
-    )
     assert(recovered.configurations.length > 0, 'a log has a configuration')
-    this.base = base
+    this.#base = base
     this.#cacheBytes = options.cacheBytes
     this.#lastIndex = lastIndex
     this.#terms = [...recovered.terms]
     this.#configurations = [...recovered.configurations]
-    this.#entries = [...entries]
-    this.#firstCached = appliedIndex + 1
-    for (const entry of entries) this.#cachedBytes += entryBytes(entry)
-    this.#unappliedBytes = this.#cachedBytes
+    this.#entries = []
+    this.#firstCached = lastIndex + 1
     this.#commitIndex = appliedIndex
     this.#appliedIndex = appliedIndex
     this.#savedIndex = lastIndex
     this.#handedIndex = lastIndex
+  }
+
+  /** The position that the log begins after: the state machine, or a snapshot of it, covers what was before. */
+  get base(): Position {
+    return this.#base
   }
 
   get lastIndex(): number {
@@ -92,7 +89,7 @@ export class Log {
 
   get lastTerm(): number {
     const last = this.#terms.at(-1)
-    return last === undefined ? this.base.term : last.term
+    return last === undefined ? this.#base.term : last.term
   }
 
   /** The highest index known to be on a quorum; only grows. */
@@ -110,7 +107,7 @@ export class Log {
     return this.#savedIndex
   }
 
-  /** Bytes of entries appended here and not applied. */
+  /** Bytes of entries appended here since the start and not applied. */
   get unappliedBytes(): number {
     return this.#unappliedBytes
   }
@@ -132,6 +129,22 @@ export class Log {
     return members.filter((member) => member.voter).map((member) => member.peer)
   }
 
+  /**
+   * Whether this member may seek to lead: as a voter, or as one that a change not known to be committed has removed. Its log may
+   * be the one that the others need, and then nobody but it can commit that very change (thesis 4.2.2).
+   */
+  mayLead(peer: MemberId): boolean {
+    const isVoter = ({ configuration }: ConfigurationAt) =>
+      configuration.members.some((member) => member.peer === peer && member.voter)
+    const before = this.configuration.index > this.#commitIndex ? this.#configurations.at(-2) : undefined
+    return isVoter(this.configuration) || (before !== undefined && isVoter(before))
+  }
+
+  /** Who this member is in that configuration; undefined for one that is in none of it. */
+  member(peer: MemberId): Member | undefined {
+    return this.configuration.configuration.members.find((member) => member.peer === peer)
+  }
+
   /** Every configuration that the log still holds, oldest first. */
   get configurations(): readonly ConfigurationAt[] {
     return this.#configurations
@@ -139,8 +152,8 @@ export class Log {
 
   /** The term of the entry at `index`; undefined beyond either end. */
   term(index: number): number | undefined {
-    if (index === this.base.index) return this.base.term
-    if (index < this.base.index || index > this.#lastIndex) return undefined
+    if (index === this.#base.index) return this.#base.term
+    if (index < this.#base.index || index > this.#lastIndex) return undefined
     let low = 0
     let high = this.#terms.length - 1
     while (low < high) {
@@ -181,12 +194,12 @@ export class Log {
    * late or repeated message never shortens the log (figure 2, AppendEntries 3 and 4).
    */
   take(prevIndex: number, prevTerm: number, entries: readonly Entry[]): Hint | undefined {
-    if (prevIndex < this.base.index) {
+    if (prevIndex < this.#base.index) {
       // Everything up to the base is committed, so it matches; what lies above it is looked at as usual.
-      const above = entries.filter((entry) => entry.index > this.base.index)
+      const above = entries.filter((entry) => entry.index > this.#base.index)
       const first = above[0]
-      if (first === undefined || first.index !== this.base.index + 1) return undefined
-      return this.take(this.base.index, this.base.term, above)
+      if (first === undefined || first.index !== this.#base.index + 1) return undefined
+      return this.take(this.#base.index, this.#base.term, above)
     }
     if (this.term(prevIndex) !== prevTerm) return this.#hint(Math.min(prevIndex, this.#lastIndex), prevTerm)
     const fresh = entries.findIndex((entry) => this.term(entry.index) !== entry.term)
@@ -209,7 +222,7 @@ export class Log {
         return { index: Math.min(index, end), term: run.term }
       }
     }
-    return this.base
+    return this.#base
   }
 
   /** The same on the leader's side: the last index that a follower with this hint may share. */
@@ -220,12 +233,9 @@ export class Log {
   /** Removes everything from `index` on, configurations too (thesis 4.1). */
   #truncate(index: number): void {
     assert(index > this.#commitIndex, 'committed entries are never replaced')
-    assert(index >= this.#firstCached, 'what is not committed is in memory')
-    for (const entry of this.#entries.splice(index - this.#firstCached)) {
-      const bytes = entryBytes(entry)
-      this.#cachedBytes -= bytes
-      this.#unappliedBytes -= bytes
-    }
+    const at = Math.max(0, index - this.#firstCached)
+    for (const entry of this.#entries.splice(at)) this.#forget(entry)
+    this.#firstCached = Math.min(this.#firstCached, index)
     this.#terms = this.#terms.filter((run) => run.index < index)
     this.#configurations = this.#configurations.filter((at) => at.index < index)
     this.#lastIndex = index - 1
@@ -233,9 +243,16 @@ export class Log {
     this.#handedIndex = Math.min(this.#handedIndex, index - 1)
   }
 
+  /** An entry leaves the memory. */
+  #forget(entry: Entry): void {
+    const bytes = entryBytes(entry)
+    this.#cachedBytes -= bytes
+    if (entry.index > this.#appliedIndex) this.#unappliedBytes -= bytes
+  }
+
   /** Entries from `from` on, at least one and about `maxBytes`; undefined when they are no longer in memory. */
   slice(from: number, maxBytes: number): readonly Entry[] | undefined {
-    assert(from > this.base.index && from <= this.#lastIndex + 1, 'a slice begins within the log')
+    assert(from > this.#base.index && from <= this.#lastIndex + 1, 'a slice begins within the log')
     if (from < this.#firstCached) return undefined
     return this.#upTo(from, this.#lastIndex, maxBytes)
   }
@@ -267,6 +284,7 @@ export class Log {
   saved(position: Position): void {
     if (this.term(position.index) === position.term && position.index > this.#savedIndex) {
       this.#savedIndex = position.index
+      this.#evict()
     }
   }
 
@@ -278,9 +296,16 @@ export class Log {
     return true
   }
 
-  /** Committed, durable here, and not applied: about `maxBytes` of it. */
-  applicable(maxBytes: number): readonly Entry[] {
-    return this.#upTo(this.#appliedIndex + 1, Math.min(this.#commitIndex, this.#savedIndex), maxBytes)
+  /** The last index that is committed, and durable here: how far applying may go. */
+  get applicableIndex(): number {
+    return Math.min(this.#commitIndex, this.#savedIndex)
+  }
+
+  /** Committed, durable here, and not applied: about `maxBytes` of it; undefined when it is no longer in memory. */
+  applicable(maxBytes: number): readonly Entry[] | undefined {
+    const from = this.#appliedIndex + 1
+    if (from > this.applicableIndex) return []
+    return from < this.#firstCached ? undefined : this.#upTo(from, this.applicableIndex, maxBytes)
   }
 
   /**
@@ -297,31 +322,93 @@ export class Log {
       index <= this.#commitIndex && index <= this.#savedIndex,
       'only what is committed and durable is applied',
     )
-    for (let at = this.#appliedIndex + 1; at <= index; at++) {
+    for (let at = Math.max(this.#appliedIndex + 1, this.#firstCached); at <= index; at++) {
       const entry = this.#entries[at - this.#firstCached]
-      assert(entry !== undefined, 'what is not applied is in memory')
+      assert(entry !== undefined, 'the cache has no holes')
       this.#unappliedBytes -= entryBytes(entry)
     }
     this.#appliedIndex = index
     this.#evict()
   }
 
-  /** Keeps the newest applied entries for followers that lag a little, up to the bound. */
+  /**
+   * Keeps the newest entries that are durable for the state machine and for followers that lag a little, up to the bound. What
+   * is dropped is read from disk when it is needed.
+   */
   #evict(): void {
     if (this.#cachedBytes <= this.#cacheBytes) return
-    let bytes = this.#cachedBytes
-    let count = 0
     // An eighth is dropped at a time, so that moving the rest up costs little per entry.
     const target = this.#cacheBytes - this.#cacheBytes / 8
-    while (bytes > target && this.#firstCached + count <= this.#appliedIndex) {
+    let bytes = this.#cachedBytes
+    let count = 0
+    while (bytes > target && this.#firstCached + count <= this.#savedIndex) {
       const entry = this.#entries[count]
       assert(entry !== undefined, 'the cache holds what it counts')
       bytes -= entryBytes(entry)
       count++
     }
-    this.#entries.splice(0, count)
+    for (const entry of this.#entries.splice(0, count)) this.#forget(entry)
     this.#firstCached += count
-    this.#cachedBytes = bytes
+  }
+
+  /** The entries up to `index`, all of them applied, are no longer on disk: the log begins after them. */
+  compact(index: number): void {
+    assert(index <= this.#appliedIndex, 'only what is applied is compacted')
+    if (index <= this.#base.index) return
+    this.#beginAfter({ index, term: this.#termWithin(index), configuration: this.#configurationAt(index) })
+  }
+
+  /** Whether the log goes on after a snapshot with what it has, or holds nothing that could follow it (section 7). */
+  continues(base: Position): boolean {
+    return this.term(base.index) === base.term
+  }
+
+  /** The state machine now begins with a snapshot, and the log after it. Both are durable. */
+  install(base: Snapshot): void {
+    assert(base.index >= this.#base.index, 'a snapshot is never older than the one before')
+    if (!this.continues(base)) {
+      assert(base.index > this.#commitIndex, 'what is committed agrees with every snapshot')
+      for (const entry of this.#entries.splice(0)) this.#forget(entry)
+      this.#terms = []
+      this.#configurations = []
+      this.#lastIndex = base.index
+      this.#savedIndex = base.index
+      this.#handedIndex = base.index
+      this.#firstCached = base.index + 1
+    }
+    this.#beginAfter(base)
+    this.#commitIndex = Math.max(this.#commitIndex, base.index)
+    this.#savedIndex = Math.max(this.#savedIndex, base.index)
+    this.#appliedIndex = base.index
+    this.#unappliedBytes = 0
+    for (const entry of this.#entries) {
+      if (entry.index > base.index) this.#unappliedBytes += entryBytes(entry)
+    }
+  }
+
+  #beginAfter({ index, term, configuration }: Snapshot): void {
+    const count = Math.max(0, Math.min(index + 1 - this.#firstCached, this.#entries.length))
+    for (const entry of this.#entries.splice(0, count)) this.#forget(entry)
+    this.#firstCached = Math.max(this.#firstCached, index + 1)
+    const later = this.#terms.filter((run) => run.index > index + 1)
+    const next = this.#lastIndex > index ? this.#termWithin(index + 1) : undefined
+    this.#terms = next === undefined ? [] : [{ index: index + 1, term: next }, ...later]
+    const above = this.#configurations.filter((at) => at.index > index)
+    this.#configurations = [{ index, configuration }, ...above]
+    this.#base = { index, term }
+  }
+
+  #termWithin(index: number): number {
+    const term = this.term(index)
+    assert(term !== undefined, 'the index is within the log')
+    return term
+  }
+
+  /** The configuration that holds at an index of the log. */
+  #configurationAt(index: number): Configuration {
+    const at = this.#configurations.findLast((candidate) => candidate.index <= index)
+    assert(at !== undefined, 'a log has a configuration at its base')
+    return at.configuration
   }
 
   #run(at: number): TermRun {

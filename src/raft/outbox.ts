@@ -43,6 +43,10 @@ export class Outbox {
     return this.#stalled
   }
 
+  get isSaving(): boolean {
+    return this.#saving !== undefined
+  }
+
   tick(): void {
     if (this.#saving === undefined) return
     this.#saving.ticks++

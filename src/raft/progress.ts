@@ -9,9 +9,10 @@ type InFlight = { readonly lastIndex: number; readonly bytes: number }
 /**
  * `probe`: where the logs part is not known; one message at a time until an answer says so.
  * `replicate`: they agree up to `matchIndex`; messages follow each other without waiting, within the window.
+ * `snapshot`: the follower needs entries that the log no longer has; nothing is sent before it has got a snapshot.
  */
 export class Progress {
-  state: 'probe' | 'replicate' = 'probe'
+  state: 'probe' | 'replicate' | 'snapshot' = 'probe'
   /** The follower's log equals ours up to here, durably. Never goes back within a term. */
   matchIndex = 0
   /** The next entry to send. Above `matchIndex`; in `replicate` it runs ahead of it. */
@@ -28,6 +29,11 @@ export class Progress {
   answeredRound = 0
   /** The commit index it was last told. */
   toldCommit = 0
+  /**
+   * It was removed by the configuration at this index, and is told so: it stays until it knows that entry to be committed, or
+   * has been silent for too long.
+   */
+  leavingAt: number | undefined
   #inFlight: InFlight[] = []
   #inFlightBytes = 0
   /** `matchIndex` when a heartbeat was last answered: no progress since then means that something was lost. */
@@ -44,7 +50,7 @@ export class Progress {
 
   /** Whether a message with entries may be sent. */
   maySend(windowBytes: number): boolean {
-    if (this.fetchingFrom === this.nextIndex) return false
+    if (this.fetchingFrom === this.nextIndex || this.state === 'snapshot') return false
     return this.state === 'probe' ? !this.paused : this.#inFlightBytes < windowBytes
   }
 
@@ -71,7 +77,7 @@ export class Progress {
 
   /** The follower acknowledged up to `index`. Late and repeated answers change nothing. Returns whether it is news. */
   acknowledged(index: number): boolean {
-    const probing = this.state === 'probe'
+    const probing = this.state !== 'replicate'
     if (index < this.matchIndex || (index === this.matchIndex && !probing)) return false
     this.matchIndex = index
     this.nextIndex = Math.max(this.nextIndex, index + 1)
@@ -95,6 +101,7 @@ export class Progress {
    * a message that newer knowledge has overtaken.
    */
   rejected(prevIndex: number, shared: number): void {
+    if (this.state === 'snapshot') return
     const stale = this.state === 'probe' ? prevIndex !== this.nextIndex - 1 : prevIndex <= this.matchIndex
     if (stale) return
     this.probe()
@@ -109,6 +116,12 @@ export class Progress {
     this.nextIndex = this.matchIndex + 1
     this.#inFlight = []
     this.#inFlightBytes = 0
+  }
+
+  /** The log begins after `nextIndex`: only a snapshot helps. */
+  needSnapshot(): void {
+    this.probe()
+    this.state = 'snapshot'
   }
 
   /** A heartbeat was answered. Returns whether entries sent before the last one are still unanswered. */

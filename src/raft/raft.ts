@@ -1,11 +1,14 @@
 // The consensus core: a pure state machine. Messages, proposals and ticks go in; duties come out (see `types.ts`).
 //
 // It follows Ongaro's thesis: elections with pre-vote (9.6) and check-quorum (6.2), the no-op entry (6.4), pipelined
-// replication (10.2.1), reads by ReadIndex (6.4), leadership transfer (3.10). Two things are ours: `disconnected()`, by which
-// the end of a leader's connections starts an election within milliseconds, and the refusal to lead on a disk that hangs.
+// replication (10.2.1), reads by ReadIndex (6.4), leadership transfer (3.10), membership one server at a time (4), snapshots and
+// compaction (5). Ours are: `disconnected()`, by which the end of a leader's connections starts an election within
+// milliseconds, the refusal to lead on a disk that hangs, and what a replica may do whose disk has lost something (`loseState()`,
+// `rebuilding`).
 //
 // This file keeps the term, the vote and whom to follow, and turns every input to the room it concerns: `election.ts` times
-// and counts, `leadership.ts` leads, `log.ts` holds the entries, `outbox.ts` lets out what may leave.
+// and counts, `leadership.ts` leads, `log.ts` holds the entries, `state-feed.ts` says what is applied, `outbox.ts` lets out
+// what may leave.
 
 import { assert } from './assert.ts'
 import { Election, type ElectionOptions, type Verdict } from './election.ts'
@@ -14,26 +17,44 @@ import { Log, type RecoveredLog } from './log.ts'
 import { Outbox, type OutboxOptions, type SaveDuty } from './outbox.ts'
 import type { Progress } from './progress.ts'
 import type { PendingRead } from './read-rounds.ts'
-import type { Duty, Entry, MemberId, Message, MessageBody, Role } from './types.ts'
+import {
+  type ApplyDuty,
+  type FetchDuty,
+  type InstallDuty,
+  StateFeed,
+  type StateFeedOptions,
+} from './state-feed.ts'
+import type { Configuration, Duty, Entry, MemberId, Message, MessageBody, Role, Snapshot } from './types.ts'
 
 /** All times are in ticks; the shell says how long one is. */
 export type RaftOptions = ElectionOptions &
-  OutboxOptions & {
+  OutboxOptions &
+  StateFeedOptions & {
     readonly log: RecoveredLog
     readonly heartbeatTicks: number
     readonly appendBytes: number
     readonly windowBytes: number
-    readonly applyBytes: number
     /** Applied entries kept in memory for followers that lag a little. */
     readonly cacheBytes: number
     /** A follower with more than this appended and not applied takes no further entries until it has caught up. */
     readonly maxUnappliedBytes: number
     readonly maxReads: number
+    /**
+     * The boot at which log or hard state were found damaged and begun anew. What this replica promised before is not known,
+     * so it answers no leader and votes for nobody until a configuration has made a learner of it and says that nothing of an
+     * earlier boot counts (`safety.md`, rule 7).
+     */
+    readonly rebuilding?: number | undefined
   }
 
 export type Proposed =
   | { readonly type: 'appended'; readonly index: number; readonly term: number }
   | { readonly type: 'refused'; readonly reason: 'not-leader' | 'transferring' }
+
+export type Changed =
+  | { readonly type: 'appended'; readonly index: number; readonly term: number }
+  /** `change-in-progress`: the last change, or the first entry of the leader's own term, is not committed yet. */
+  | { readonly type: 'refused'; readonly reason: 'not-leader' | 'transferring' | 'change-in-progress' }
 
 export type RaftStatus = {
   readonly role: Role
@@ -46,10 +67,21 @@ export type RaftStatus = {
   readonly unappliedBytes: number
   /** A leader that is handing over takes no proposals. */
   readonly transferring: boolean
+  /** The log begins after this index. */
+  readonly baseIndex: number
+  /** Waits for a snapshot: nothing is applied. */
+  readonly stateless: boolean
+  /** A snapshot was accepted and is not installed. When this ends without an `install` duty, the log had moved past it. */
+  readonly installing: boolean
+  /** The boot at which its log was lost; undefined once nothing of an earlier one counts. */
+  readonly rebuilding: number | undefined
 }
 
-type ApplyDuty = Extract<Duty, { type: 'apply' }>
-type FetchDuty = Extract<Duty, { type: 'fetch' }>
+/**
+ * A replica that lost its state stays out of elections for so many timeouts without a leader. Then nobody else can win, perhaps
+ * because its log is the longest: it leads until another has that log, and hands over.
+ */
+const patience = 3
 
 export class Raft {
   readonly #options: RaftOptions
@@ -57,6 +89,7 @@ export class Raft {
   readonly #log: Log
   readonly #election: Election
   readonly #outbox: Outbox
+  readonly #feed: StateFeed
 
   /** Figure 2, `currentTerm`: only grows; durable before any promise made in it leaves. */
   #term: number
@@ -69,10 +102,14 @@ export class Raft {
 
   /** Ticks since the start. */
   #now = 0
+  /** The tick at which a leader was last known. */
+  #ledAt = 0
   /** Answers to `readIndex` that are not handed out yet. */
   #reads: { id: number; index: number | undefined }[] = []
-  #applying: ApplyDuty | undefined
+  /** Entries being read from disk for a follower. */
   #fetching: { readonly duty: FetchDuty; readonly request: FetchRequest; readonly term: number } | undefined
+  /** See `RaftOptions`; undefined once that configuration is committed. */
+  #rebuilding: number | undefined
 
   constructor(options: RaftOptions) {
     assert(options.electionTicks > options.heartbeatTicks, 'heartbeats come within an election timeout')
@@ -83,6 +120,8 @@ export class Raft {
     this.#votedFor = options.hardState.votedFor
     this.#election = new Election(options, this.#log)
     this.#outbox = new Outbox(options, this.#log)
+    this.#feed = new StateFeed(options, this.#log)
+    this.#rebuilding = options.rebuilding
   }
 
   get status(): RaftStatus {
@@ -96,6 +135,10 @@ export class Raft {
       appliedIndex: this.#log.appliedIndex,
       unappliedBytes: this.#log.unappliedBytes,
       transferring: this.#leadership?.transferring ?? false,
+      baseIndex: this.#log.base.index,
+      stateless: this.#feed.isStateless,
+      installing: this.#feed.isChanging,
+      rebuilding: this.#rebuilding,
     }
   }
 
@@ -130,6 +173,7 @@ export class Raft {
   /** One unit of time has passed. */
   tick(): void {
     this.#now++
+    if (this.#leader !== undefined) this.#ledAt = this.#now
     this.#outbox.tick()
     if (this.#leadership !== undefined) this.#tickLeader(this.#leadership)
     else if (this.#election.tick(this.#now) === 'ask') this.#ask()
@@ -162,6 +206,7 @@ export class Raft {
       case 'append':
       case 'heartbeat':
       case 'commit':
+      case 'snapshotNeeded':
       case 'timeoutNow':
         this.#fromLeader(message)
         return
@@ -186,6 +231,51 @@ export class Raft {
   }
 
   /**
+   * Changes who belongs to the cluster: one voter more or less, and any number of learners. It holds at once, and is over when
+   * it is committed; before that no other begins (thesis 4.1). A leader that is no voter any more leads until then.
+   */
+  changeConfiguration(configuration: Configuration): Changed {
+    const leadership = this.#leadership
+    if (leadership === undefined) return { type: 'refused', reason: 'not-leader' }
+    if (leadership.transferring) return { type: 'refused', reason: 'transferring' }
+    if (!leadership.takesChange) return { type: 'refused', reason: 'change-in-progress' }
+    const before = new Set(this.#log.voters)
+    const index = this.#log.lastIndex + 1
+    this.#log.append([{ type: 'configuration', index, term: this.#term, configuration }])
+    const after = new Set(this.#log.voters)
+    assert(after.size > 0, 'a configuration has voters')
+    assert(before.symmetricDifference(after).size <= 1, 'majorities of two consecutive configurations meet')
+    leadership.configurationChanged(this.#now)
+    return { type: 'appended', index, term: this.#term }
+  }
+
+  /**
+   * The state machine is damaged. Nothing more is applied, what is being applied is not handed back. Log and vote are sound,
+   * so this replica votes and acknowledges, but hands leadership over and leaves elections to others until it has installed a
+   * snapshot (rule 8).
+   */
+  loseState(): void {
+    this.#feed.lose()
+  }
+
+  /**
+   * Offers a snapshot whose content is durable beside the present state. False when it is of no use, because the state has come
+   * that far by itself; otherwise an `install` duty follows.
+   */
+  install(snapshot: Snapshot): boolean {
+    if (!this.#feed.offer(snapshot)) return false
+    // It may come from a member that has seen a later term. No log holds entries of terms that its replica has not seen.
+    if (snapshot.term > this.#term) this.#follow(snapshot.term, undefined)
+    if (this.role === 'preCandidate' || this.role === 'candidate') this.#follow(this.#term, undefined)
+    return true
+  }
+
+  /** The entries up to `index`, which are applied, are no longer in the log on disk. */
+  compact(index: number): void {
+    this.#log.compact(index)
+  }
+
+  /**
    * Asks for an index that is safe to read at. The answer comes as a `reads` duty, or never if a message is lost: ask
    * again with another id. Ids never repeat, after a restart neither: an answer to an earlier boot's may still come.
    */
@@ -207,7 +297,8 @@ export class Raft {
    */
   disconnected(peer: MemberId, why: { readonly byUs: boolean }): void {
     this.#leadership?.disconnected(peer)
-    if (why.byUs || this.role !== 'follower' || peer !== this.#leader || !this.#isVoter()) return
+    if (why.byUs || this.role !== 'follower' || peer !== this.#leader || !this.#log.mayLead(this.#self))
+      return
     this.#leader = undefined
     this.#election.lostLeader(peer, this.#now)
   }
@@ -230,12 +321,13 @@ export class Raft {
   ready(): Duty[] {
     const duties: Duty[] = []
     this.#leadership?.flush()
-    const save = this.#outbox.nextSave({ term: this.#term, votedFor: this.#votedFor })
+    this.#endRebuilding()
+    const hardState = { term: this.#term, votedFor: this.#votedFor }
+    const save = this.#feed.isInstalling ? undefined : this.#outbox.nextSave(hardState)
     const messages = this.#outbox.takeMessages()
     if (messages.length > 0) duties.push({ type: 'send', messages })
     if (save !== undefined) duties.push(save)
-    const apply = this.#nextApply()
-    if (apply !== undefined) duties.push(apply)
+    duties.push(...this.#feed.next({ mayInstall: this.role === 'follower' && !this.#outbox.isSaving }))
     const fetch = this.#nextFetch()
     if (fetch !== undefined) duties.push(fetch)
     if (this.#reads.length > 0) {
@@ -245,14 +337,16 @@ export class Raft {
     return duties
   }
 
-  /** A `save` or `apply` that `ready()` handed out is done. */
-  advance(duty: SaveDuty | ApplyDuty): void {
+  /** A `save`, `apply` or `install` that `ready()` handed out is done. */
+  advance(duty: SaveDuty | ApplyDuty | InstallDuty): void {
     if (duty.type === 'apply') {
-      assert(this.#applying === duty, 'the apply under way is the one that ends')
-      this.#applying = undefined
-      const last = duty.entries.at(-1)
-      assert(last !== undefined, 'an apply has entries')
-      this.#log.applied(last.index)
+      this.#feed.applied(duty)
+      return
+    }
+    if (duty.type === 'install') {
+      this.#feed.installed(duty)
+      const { index } = duty.base
+      if (this.#leader !== undefined) this.#promise(this.#leader, { type: 'appended', matchIndex: index })
       return
     }
     for (const promise of this.#outbox.saved(duty)) {
@@ -263,18 +357,11 @@ export class Raft {
 
   /** The entries of a `fetch`, read from disk. */
   fetched(duty: FetchDuty, entries: readonly Entry[]): void {
+    if (this.#feed.fetched(duty, entries)) return
     const fetching = this.#fetching
     assert(fetching?.duty === duty, 'the fetch under way is the one that ends')
     this.#fetching = undefined
     if (fetching.term === this.#term) this.#leadership?.fetched(fetching.request, entries)
-  }
-
-  #nextApply(): Duty | undefined {
-    if (this.#applying !== undefined) return undefined
-    const entries = this.#log.applicable(this.#options.applyBytes)
-    if (entries.length === 0) return undefined
-    this.#applying = { type: 'apply', entries }
-    return this.#applying
   }
 
   #nextFetch(): Duty | undefined {
@@ -297,13 +384,22 @@ export class Raft {
       this.#follow(this.#term, undefined)
       // Those who could elect another may still follow this leader's last heartbeats.
       this.#election.lostQuorum()
-    } else if (this.#outbox.stalled && !inTime) {
+    } else if (!this.#mustHandOver()) {
+      return
+    } else if (!inTime) {
       this.#follow(this.#term, undefined)
-    } else if (this.#outbox.stalled && !leadership.transferring) {
+    } else if (!leadership.transferring) {
       const heir = leadership.heir(this.#now)
       if (heir === undefined) this.#follow(this.#term, undefined)
       else leadership.transferTo(heir, this.#now)
     }
+  }
+
+  /** A leader that cannot save or apply, or that a committed configuration has removed (thesis 4.2.2), gives up its place. */
+  #mustHandOver(): boolean {
+    const { configuration, commitIndex } = this.#log
+    const isRemoved = !this.#isVoter() && configuration.index <= commitIndex
+    return isRemoved || this.#outbox.stalled || this.#feed.isStateless
   }
 
   // ── elections ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -322,9 +418,33 @@ export class Raft {
     return this.#log.voters.filter((voter) => voter !== this.#self)
   }
 
-  /** Whoever could not make a vote durable, or has none, leaves elections to others. */
+  /** Whoever could not make a vote durable or serve what it leads, or has no vote, leaves elections to others. */
   #mayCampaign(): boolean {
-    return this.#isVoter() && !this.#outbox.stalled
+    const isRebuilding = this.#rebuilding !== undefined
+    if (!this.#log.mayLead(this.#self) || isRebuilding || this.#outbox.stalled || this.#feed.isChanging)
+      return false
+    return !this.#feed.isStateless || this.#now - this.#ledAt >= patience * this.#options.electionTicks
+  }
+
+  /**
+   * A committed configuration says that nothing of an earlier boot counts, and this log holds it, so all that was promised then
+   * is in this log or void: a candidate that counts on an old vote lacks that configuration, and too many know it to elect it.
+   */
+  #endRebuilding(): void {
+    const boot = this.#rebuilding
+    if (boot === undefined) return
+    const { applicableIndex, configurations } = this.#log
+    const isVoid = configurations.some(
+      ({ index, configuration }) =>
+        index <= applicableIndex &&
+        configuration.members.some(({ peer, since }) => peer === this.#self && since >= boot),
+    )
+    if (isVoid) this.#rebuilding = undefined
+  }
+
+  /** One that is being rebuilt may have promised another leader what it would now deny: it answers who counts nothing of it. */
+  #mayAnswer(since: number): boolean {
+    return this.#rebuilding === undefined || since >= this.#rebuilding
   }
 
   /** Enters `term` (or stays in it) as a follower. The vote is forgotten only with the term. */
@@ -334,6 +454,7 @@ export class Raft {
       this.#term = term
       this.#votedFor = undefined
     }
+    if (this.#rebuilding !== undefined && leader !== undefined) this.#votedFor ??= leader
     const leadership = this.#leadership
     this.#leadership = undefined
     this.#leader = leader
@@ -379,6 +500,7 @@ export class Raft {
   #onPreVote(message: Extract<Message, { type: 'preVote' }>): void {
     const granted =
       !this.#sticky() &&
+      this.#rebuilding === undefined &&
       message.term > this.#term &&
       this.#log.isMatchedBy({ index: message.lastIndex, term: message.lastTerm })
     if (granted) this.#election.grantedPreVote(message.from, this.#now)
@@ -391,6 +513,7 @@ export class Raft {
     if (message.term > this.#term && !disturbs) this.#follow(message.term, undefined)
     const granted =
       message.term === this.#term &&
+      this.#rebuilding === undefined &&
       this.#leader === undefined &&
       (this.#votedFor === undefined || this.#votedFor === message.from) &&
       this.#log.isMatchedBy({ index: message.lastIndex, term: message.lastTerm })
@@ -422,7 +545,9 @@ export class Raft {
 
   // ── following ────────────────────────────────────────────────────────────────────────────────────────────────
 
-  #fromLeader(message: Extract<Message, { type: 'append' | 'heartbeat' | 'commit' | 'timeoutNow' }>): void {
+  #fromLeader(
+    message: Extract<Message, { type: 'append' | 'heartbeat' | 'commit' | 'snapshotNeeded' | 'timeoutNow' }>,
+  ): void {
     if (message.term < this.#term) {
       // A leader of the past may not know; any answer in our term tells it. One that leads again by now learns nothing
       // from round 0, and above all nothing about our log.
@@ -439,14 +564,18 @@ export class Raft {
     this.#election.heardLeader(this.#now)
     switch (message.type) {
       case 'append':
-        this.#onAppend(message)
+        if (this.#mayAnswer(message.since)) this.#onAppend(message)
         return
       case 'heartbeat':
+        if (!this.#mayAnswer(message.since)) return
         this.#log.commit(Math.min(message.commitIndex, this.#log.lastIndex))
         this.#send(message.from, { type: 'heartbeatAnswer', round: message.round })
         return
       case 'commit':
         this.#log.commit(Math.min(message.commitIndex, this.#log.lastIndex))
+        return
+      case 'snapshotNeeded':
+        if (this.#mayAnswer(message.since)) this.#onSnapshotNeeded(message.from, message.index)
         return
       case 'timeoutNow':
         if (this.#mayCampaign()) this.#stand(true)
@@ -458,8 +587,11 @@ export class Raft {
 
   #onAppend(message: Extract<Message, { type: 'append' }>): void {
     const { entries, prevIndex, prevTerm } = message
+    // A snapshot decides what the log goes on from. The leader asks again with its heartbeats.
+    if (this.#feed.isChanging) return
     // Not taken and not answered: the leader asks again with its heartbeats, and by then some of it is applied.
-    if (entries.length > 0 && this.#log.lagsInApplying(this.#options.maxUnappliedBytes)) return
+    const lags = !this.#feed.isStateless && this.#log.lagsInApplying(this.#options.maxUnappliedBytes)
+    if (entries.length > 0 && lags) return
     const hint = this.#log.take(prevIndex, prevTerm, entries)
     if (hint !== undefined) {
       this.#send(message.from, {
@@ -473,6 +605,11 @@ export class Raft {
     const matchIndex = Math.min(entries.at(-1)?.index ?? prevIndex, this.#log.lastIndex)
     this.#log.commit(Math.min(message.commitIndex, matchIndex))
     this.#promise(message.from, { type: 'appended', matchIndex })
+  }
+
+  #onSnapshotNeeded(leader: MemberId, index: number): void {
+    if (this.#log.commitIndex >= index) this.#promise(leader, { type: 'appended', matchIndex: index })
+    else this.#feed.need(index)
   }
 
   // ── reads ────────────────────────────────────────────────────────────────────────────────────────────────────

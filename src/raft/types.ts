@@ -76,9 +76,14 @@ export type MessageBody =
       readonly askedTerm: number
       readonly granted: boolean
     }
-  /** Entries after (`prevIndex`, `prevTerm`). Empty ones carry a commit index or probe for the matching prefix. */
+  /**
+   * Entries after (`prevIndex`, `prevTerm`). Empty ones carry a commit index or probe for the matching prefix. `since` is
+   * the receiver's in the configuration that the leader goes by (see `Member`): one that is being rebuilt answers only
+   * when that says that nothing of an earlier boot is counted any more.
+   */
   | {
       readonly type: 'append'
+      readonly since: number
       readonly prevIndex: number
       readonly prevTerm: number
       readonly commitIndex: number
@@ -98,13 +103,23 @@ export type MessageBody =
     }
   /** Everything up to `commitIndex`, which the receiver has acknowledged in this term, is committed. Not answered. */
   | { readonly type: 'commit'; readonly commitIndex: number }
-  /** Sent every heartbeat interval and whenever a read waits. `round` only grows within a term. */
-  | { readonly type: 'heartbeat'; readonly round: number; readonly commitIndex: number }
+  /** Sent every heartbeat interval and whenever a read waits. `round` only grows within a term. `since` as in `append`. */
+  | {
+      readonly type: 'heartbeat'
+      readonly since: number
+      readonly round: number
+      readonly commitIndex: number
+    }
   /**
    * The sender still follows the leader of `term`, and did so after `round` was sent. Round 0, which no leader sends,
    * answers any message of an earlier term: it tells that the term is over, and nothing else.
    */
   | { readonly type: 'heartbeatAnswer'; readonly round: number }
+  /**
+   * The sender's log begins after what the receiver has: everything up to `index` can only be had as a snapshot. Answered
+   * with `appended` once the receiver's state covers it, or at once when its log does. Repeated with the heartbeats.
+   */
+  | { readonly type: 'snapshotNeeded'; readonly since: number; readonly index: number }
   /** A member asks for a commit index that is current (thesis 6.4). `id` is the asker's own, never used twice, by no boot. */
   | { readonly type: 'readIndex'; readonly id: number }
   /** `index` is safe to read at once applied; undefined when the receiver cannot tell (not the leader): ask again. */
@@ -112,9 +127,13 @@ export type MessageBody =
   /** The leader hands over: campaign at once. (thesis 3.10) */
   | { readonly type: 'timeoutNow' }
 
+/** The state that a snapshot brings: everything up to a committed position, and the configuration that holds there. */
+export type Snapshot = Position & { readonly configuration: Configuration }
+
 /**
- * What the core wants done. `send` and `reads` are done by being handed out; each other duty is handed back to
- * `advance()` once finished, and until then no second one of its type is handed out.
+ * What the core wants done. `send`, `reads` and `snapshot` are done by being handed out. `save`, `apply` and `install` are
+ * handed back to `advance()` once finished, a `fetch` to `fetched()`, and until then no second one of its type is handed out
+ * (a `fetch` for followers and one for the own state machine may both be under way).
  */
 export type Duty =
   /** Messages that may leave at once. */
@@ -126,6 +145,13 @@ export type Duty =
   | { readonly type: 'save'; readonly hardState: HardState | undefined; readonly entries: readonly Entry[] }
   /** Apply these entries: committed, and durable in this replica's own log (`safety.md`, rule 5). */
   | { readonly type: 'apply'; readonly entries: readonly Entry[] }
+  /** A snapshot that reaches at least to `index` is needed here. The shell gets one and offers it to `install()`. */
+  | { readonly type: 'snapshot'; readonly index: number }
+  /**
+   * Make the snapshot the one that log and state begin with, durably; then hand this back. No save and no apply is under way
+   * meanwhile. The log goes on after `base` with the entries it has there if `keeps`, else it is empty.
+   */
+  | { readonly type: 'install'; readonly base: Snapshot; readonly keeps: boolean }
   /** Read entries `from`..`to` (inclusive, both) from disk, about `maxBytes` of them, at least one; hand back with `entries`. */
   | { readonly type: 'fetch'; readonly from: number; readonly to: number; readonly maxBytes: number }
   /** Answers to `readIndex`: readable once applied up to `index`; undefined when it must be asked again. */

@@ -128,6 +128,11 @@ export class StateMachine implements StateReader {
     return this.#lastAppliedTerm
   }
 
+  /** Why nothing is applied or served any more: the first error of LevelDB, or the damage found in it. */
+  get failure(): Error | undefined {
+    return this.#writer.failure
+  }
+
   /** The highest index that LevelDB holds, synced. */
   get durableIndex(): number {
     return this.#writer.durableIndex

@@ -33,7 +33,7 @@ test('a peer that stops reading costs no more than its outboxes, and is served a
   const { parent, child, process: victim } = await withChild()
   victim.kill('SIGSTOP')
   const entries = [commandsEntry(1, 1_000_000)]
-  const body = { type: 'append', term: 1, prevIndex: 0, prevTerm: 0, commitIndex: 0 } as const
+  const body = { type: 'append', since: 0, term: 1, prevIndex: 0, prevTerm: 0, commitIndex: 0 } as const
   const before = process.memoryUsage().arrayBuffers
   let taken = 0
   const stopAt = performance.now() + 500
@@ -87,7 +87,7 @@ async function untilAnswered(parent: Witness, child: Witness): Promise<void> {
   await until(() => {
     parent.transport.send(
       child.id,
-      parent.raft(child, { type: 'heartbeat', term: 1, round: 9, commitIndex: 0 }),
+      parent.raft(child, { type: 'heartbeat', since: 0, term: 1, round: 9, commitIndex: 0 }),
     )
     return parent.messages.length > before
   }, 15_000)

@@ -101,7 +101,7 @@ async function connected(options: MemoryNetworkOptions) {
 }
 
 function say(from: Witness, to: Witness, round: number): void {
-  from.transport.send(to.id, from.raft(to, { type: 'heartbeat', term: 1, round, commitIndex: 0 }))
+  from.transport.send(to.id, from.raft(to, { type: 'heartbeat', since: 0, term: 1, round, commitIndex: 0 }))
 }
 
 function rounds(of: Witness): number[] {

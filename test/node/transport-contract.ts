@@ -110,7 +110,7 @@ export function transportContract(name: string, createFixture: () => Promise<Fix
 
     test('two members connect, each says so once, and messages arrive as they were sent', async () => {
       const { a, b } = await connectedPair()
-      const there = a.raft(b, { type: 'heartbeat', term: 7, round: 3, commitIndex: 5 })
+      const there = a.raft(b, { type: 'heartbeat', since: 0, term: 7, round: 3, commitIndex: 5 })
       const back = b.raft(a, { type: 'heartbeatAnswer', term: 7, round: 3 })
       expect(a.transport.send(b.id, there)).toBe(true)
       expect(b.transport.send(a.id, back)).toBe(true)
@@ -128,6 +128,7 @@ export function transportContract(name: string, createFixture: () => Promise<Fix
         const entries = [commandsEntry(at + 1, bytes)]
         const message = a.raft(b, {
           type: 'append',
+          since: 0,
           term: 1,
           prevIndex: at,
           prevTerm: at === 0 ? 0 : 1,
@@ -156,6 +157,7 @@ export function transportContract(name: string, createFixture: () => Promise<Fix
       const entries = [commandsEntry(1, 1_000_000)]
       const message = a.raft(b, {
         type: 'append',
+        since: 0,
         term: 1,
         prevIndex: 0,
         prevTerm: 0,

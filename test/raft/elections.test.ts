@@ -58,6 +58,7 @@ describe('terms (5.1)', () => {
     const { length } = ensemble.network.underWay('b', 'a')
     ensemble.inject({
       type: 'append',
+      since: 0,
       from: 'a',
       to: 'b',
       term: 1,
@@ -66,7 +67,7 @@ describe('terms (5.1)', () => {
       commitIndex: 0,
       entries: [],
     })
-    ensemble.inject({ type: 'heartbeat', from: 'a', to: 'b', term: 1, round: 9, commitIndex: 0 })
+    ensemble.inject({ type: 'heartbeat', since: 0, from: 'a', to: 'b', term: 1, round: 9, commitIndex: 0 })
     const answers = ensemble.network.underWay('b', 'a').slice(length)
     expect(answers).toMatchObject([
       { type: 'heartbeatAnswer', term: 2, round: 0 },
@@ -79,6 +80,7 @@ describe('terms (5.1)', () => {
     const late: Entry = { type: 'noop', index: 1, term: 1 }
     ensemble.inject({
       type: 'append',
+      since: 0,
       from: 'c',
       to: 'b',
       term: 1,
@@ -208,7 +210,7 @@ describe('votes (5.2)', () => {
     ensemble.tick('a')
     ensemble.inject({ type: 'timeoutNow', from: 'b', to: 'a', term: 1 })
     expect(ensemble.raft('a').status).toMatchObject({ role: 'candidate', term: 2 })
-    ensemble.inject({ type: 'heartbeat', from: 'c', to: 'a', term: 2, round: 1, commitIndex: 0 })
+    ensemble.inject({ type: 'heartbeat', since: 0, from: 'c', to: 'a', term: 2, round: 1, commitIndex: 0 })
     expect(ensemble.raft('a').status).toMatchObject({ role: 'follower', term: 2, leader: 'c' })
   })
 })

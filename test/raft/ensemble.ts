@@ -2,16 +2,18 @@
 
 import { assert } from '../../src/raft/assert.ts'
 import { Raft, type RaftOptions } from '../../src/raft/raft.ts'
-import type { Duty, Entry, HardState, MemberId, Message, Role } from '../../src/raft/types.ts'
+import type { Configuration, Duty, Entry, HardState, MemberId, Message, Role } from '../../src/raft/types.ts'
 import { Network } from './network.ts'
 import { Observer } from './observer.ts'
-import { configurationOf, type SaveDuty, type Seat, SeatDisk } from './seat.ts'
+import { configurationOf, type InstallDuty, type SaveDuty, type Seat, SeatDisk } from './seat.ts'
 
 /** What happens, for whoever records it. */
 export type Happening =
   | { readonly type: 'role'; readonly member: MemberId; readonly role: Role; readonly term: number }
   | { readonly type: 'sent' | 'delivered' | 'lost'; readonly message: Message }
   | { readonly type: 'saving' | 'saved'; readonly member: MemberId; readonly duty: SaveDuty }
+  | { readonly type: 'installing' | 'installed'; readonly member: MemberId; readonly duty: InstallDuty }
+  | { readonly type: 'snapshot'; readonly member: MemberId; readonly index: number }
   | { readonly type: 'applied' | 'fetched'; readonly member: MemberId; readonly entries: readonly Entry[] }
   | { readonly type: 'committed'; readonly member: MemberId; readonly index: number }
   | {
@@ -21,7 +23,7 @@ export type Happening =
       readonly index: number | undefined
     }
 
-export type Tuning = Omit<RaftOptions, 'self' | 'hardState' | 'log' | 'random'>
+export type Tuning = Omit<RaftOptions, 'self' | 'hardState' | 'log' | 'random' | 'stateless' | 'rebuilding'>
 
 const tuning: Tuning = {
   electionTicks: 10,
@@ -41,6 +43,8 @@ export type EnsembleOptions = {
   readonly members: readonly MemberId[]
   /** Of the members, those that have no vote. */
   readonly learners?: readonly MemberId[]
+  /** Those who stand by and belong to no configuration yet. */
+  readonly spares?: readonly MemberId[]
   readonly tuning?: Partial<Tuning>
   /** The draws of one member, from 0 up to and without 1. */
   readonly random: (member: MemberId) => number
@@ -63,29 +67,35 @@ export class Ensemble {
   readonly #seats = new Map<MemberId, Seat>()
   readonly #roles = new Map<MemberId, string>()
   readonly #commits = new Map<MemberId, number>()
+  readonly #founding: Configuration
+  /** The boot under which each message was sent. */
+  readonly #boots = new WeakMap<Message, number>()
   #readId = 0
 
   constructor(options: EnsembleOptions) {
     this.#options = options
-    this.network = new Network(options.members)
+    this.network = new Network(this.members)
     this.tuning = { ...tuning, ...options.tuning }
-    const founding = configurationOf(options.members, options.learners)
+    this.#founding = configurationOf(options.members, options.learners)
     const blank = { hardState: { term: 1, votedFor: undefined }, entries: [] }
-    for (const id of options.members) {
+    for (const id of this.members) {
       const { hardState, entries } = options.disks?.get(id) ?? blank
       this.#seats.set(id, {
         id,
-        disk: new SeatDisk(founding, entries, hardState),
+        disk: new SeatDisk(this.#founding, entries, hardState),
         raft: undefined,
         saving: undefined,
         applying: undefined,
-        fetching: undefined,
+        installing: undefined,
+        fetching: [],
+        wanted: undefined,
+        offered: undefined,
         savesHeld: false,
         appliesHeld: false,
       })
     }
     this.observer = new Observer(this.#seats)
-    for (const id of options.members) this.restart(id)
+    for (const id of this.members) this.restart(id)
   }
 
   get seats(): ReadonlyMap<MemberId, Seat> {
@@ -93,6 +103,21 @@ export class Ensemble {
   }
 
   get members(): readonly MemberId[] {
+    return [...this.#options.members, ...(this.#options.spares ?? [])]
+  }
+
+  get founding(): Configuration {
+    return this.#founding
+  }
+
+  /** The configuration that a member goes by, or will once it is up. */
+  configurationOf(id: MemberId): Configuration {
+    const { raft, disk } = this.seat(id)
+    return raft?.log.configuration.configuration ?? disk.stateAt(disk.lastIndex).base.configuration
+  }
+
+  /** Who belonged to the first configuration. */
+  get founders(): readonly MemberId[] {
     return this.#options.members
   }
 
@@ -148,6 +173,44 @@ export class Ensemble {
     return this.#input(id, (raft) => raft.transferLeadership(to))
   }
 
+  change(id: MemberId, configuration: Configuration): ReturnType<Raft['changeConfiguration']> {
+    return this.#input(id, (raft) => raft.changeConfiguration(configuration))
+  }
+
+  /** What is applied at a member is dropped from its log. */
+  compact(id: MemberId, index: number): void {
+    const seat = this.seat(id)
+    // The log on disk moves its base with a save or an install, never beside one.
+    if (seat.installing !== undefined) return
+    seat.disk.appliedIndex = Math.max(seat.disk.appliedIndex, index)
+    seat.disk.compact(index)
+    this.#input(id, (raft) => raft.compact(index))
+  }
+
+  /** The state machine of a member is damaged. */
+  loseState(id: MemberId): void {
+    const seat = this.seat(id)
+    seat.disk.stateless = true
+    if (seat.raft === undefined) return
+    seat.applying = undefined
+    this.#input(id, (raft) => raft.loseState())
+  }
+
+  /** Offers a member the state of another, as it is there now. False when that is of no use to it. */
+  offerSnapshot(id: MemberId, from: MemberId): boolean {
+    const seat = this.seat(id)
+    const source = this.seat(from)
+    if (source.raft === undefined || source.disk.stateless) return false
+    const state = source.disk.stateAt(source.raft.log.appliedIndex)
+    const accepted = this.#input(id, (raft) => {
+      const useful = raft.install(state.base)
+      if (useful) seat.offered = state
+      return useful
+    })
+    if (accepted) seat.wanted = undefined
+    return accepted
+  }
+
   heard(id: MemberId, peer: MemberId): void {
     this.#input(id, (raft) => raft.heard(peer))
   }
@@ -176,20 +239,40 @@ export class Ensemble {
     seat.raft = undefined
     seat.saving = undefined
     seat.applying = undefined
-    seat.fetching = undefined
+    seat.installing = undefined
+    seat.fetching = []
+    seat.wanted = undefined
+    seat.offered = undefined
     this.#roles.delete(id)
     this.#commits.delete(id)
     this.observer.crashed(id)
   }
 
+  /** The log of a member that is down is lost, and perhaps its state too. */
+  loseLog(id: MemberId, options: { readonly keepsState: boolean }): void {
+    const seat = this.seat(id)
+    assert(seat.raft === undefined, 'only what is down loses its log')
+    seat.disk.loseLog(this.#founding, options)
+    this.observer.lostLog(id)
+  }
+
   restart(id: MemberId): void {
     const seat = this.seat(id)
     assert(seat.raft === undefined, 'only what is down is started')
-    const { hardState } = seat.disk
+    seat.disk.boot++
+    const { hardState, stateless, rebuilding } = seat.disk
     const random = () => this.#options.random(id)
-    seat.raft = new Raft({ ...this.tuning, self: id, hardState, log: seat.disk.recover(), random })
+    seat.raft = new Raft({
+      ...this.tuning,
+      self: id,
+      hardState,
+      log: seat.disk.recover(),
+      random,
+      stateless,
+      rebuilding,
+    })
     this.#roles.set(id, 'follower')
-    this.#commits.set(id, seat.disk.appliedIndex)
+    this.#commits.set(id, seat.raft.log.commitIndex)
     this.#drain(seat, seat.raft)
   }
 
@@ -198,7 +281,9 @@ export class Ensemble {
   /** Delivers the message at `at`, by default the oldest. To a member that is down it is lost. */
   deliver(from: MemberId, to: MemberId, at = 0): void {
     const message = this.network.take(from, to, at)
-    if (this.seat(to).raft === undefined) {
+    // The shell drops what a boot sent of which the member's word does not count (see `Member.since`).
+    const since = this.seat(to).raft?.log.member(from)?.since ?? 0
+    if (this.seat(to).raft === undefined || (this.#boots.get(message) ?? 0) < since) {
       this.#happened({ type: 'lost', message })
       return
     }
@@ -238,18 +323,41 @@ export class Ensemble {
 
   finishFetch(id: MemberId): void {
     const seat = this.seat(id)
-    const duty = seat.fetching
+    const duty = seat.fetching.shift()
     assert(duty !== undefined, `a fetch is under way at ${id}`)
-    seat.fetching = undefined
     const entries: Entry[] = []
     for (let index = duty.from, bytes = 0; index <= duty.to && bytes < duty.maxBytes; index++) {
-      const entry = seat.disk.entries[index - 1]
-      assert(entry !== undefined, 'what is fetched is on disk')
+      const entry = seat.disk.entry(index)
+      // The log was compacted meanwhile: what is read from below its base is read for nobody.
+      if (entry === undefined) break
       entries.push(entry)
       bytes += entry.type === 'commands' ? 32 + entry.data.byteLength : 32
     }
     this.#happened({ type: 'fetched', member: id, entries })
     this.#input(id, (raft) => raft.fetched(duty, entries))
+  }
+
+  finishInstall(id: MemberId): void {
+    const seat = this.seat(id)
+    const { installing, offered } = seat
+    assert(installing !== undefined && offered !== undefined, `an install is under way at ${id}`)
+    seat.installing = undefined
+    seat.offered = undefined
+    this.observer.installs(seat, installing)
+    seat.disk.install(installing, offered)
+    this.#happened({ type: 'installed', member: id, duty: installing })
+    this.#input(id, (raft) => raft.advance(installing))
+  }
+
+  /** Gives a member that waits for a state the one that has come furthest among those who are up. */
+  serveSnapshot(id: MemberId): boolean {
+    const seat = this.seat(id)
+    const waits = seat.wanted !== undefined || seat.raft?.status.stateless === true
+    if (seat.raft === undefined || !waits || seat.raft.status.installing) return false
+    const sources = this.members.filter((peer) => peer !== id && this.isUp(peer))
+    sources.sort((one, other) => this.raft(other).log.appliedIndex - this.raft(one).log.appliedIndex)
+    seat.wanted = undefined
+    return sources.some((from) => this.offerSnapshot(id, from))
   }
 
   /** Everything that may move does, until nothing does: messages on whole links in order, saves, applies, fetches. */
@@ -268,8 +376,9 @@ export class Ensemble {
     for (const seat of this.#seats.values()) {
       if (seat.saving !== undefined && !seat.savesHeld) this.finishSave(seat.id)
       else if (seat.applying !== undefined && !seat.appliesHeld) this.finishApply(seat.id)
-      else if (seat.fetching !== undefined) this.finishFetch(seat.id)
-      else continue
+      else if (seat.installing !== undefined && !seat.savesHeld) this.finishInstall(seat.id)
+      else if (seat.fetching.length > 0) this.finishFetch(seat.id)
+      else if (!this.serveSnapshot(seat.id)) continue
       moved = true
     }
     return moved
@@ -300,6 +409,9 @@ export class Ensemble {
     }
     this.observer.looked(seat, raft)
     this.#announce(seat, raft)
+    const { rebuilding } = raft.status
+    if (seat.disk.rebuilding !== rebuilding) this.observer.rebuilt++
+    seat.disk.rebuilding = rebuilding
   }
 
   #take(seat: Seat, duty: Duty): void {
@@ -316,9 +428,18 @@ export class Ensemble {
         assert(seat.applying === undefined, 'one apply at a time')
         seat.applying = duty
         return
+      case 'install':
+        assert(seat.saving === undefined && seat.applying === undefined, 'an install is under way alone')
+        seat.installing = duty
+        this.#happened({ type: 'installing', member: seat.id, duty })
+        return
+      case 'snapshot':
+        seat.wanted = duty.index
+        this.#happened({ type: 'snapshot', member: seat.id, index: duty.index })
+        return
       case 'fetch':
-        assert(seat.fetching === undefined, 'one fetch at a time')
-        seat.fetching = duty
+        assert(seat.fetching.length < 2, 'one fetch for followers and one for the own state')
+        seat.fetching.push(duty)
         return
       case 'reads':
         for (const { id, index } of duty.reads) {
@@ -333,6 +454,7 @@ export class Ensemble {
 
   #sent(seat: Seat, message: Message): void {
     this.observer.sent(seat, message)
+    this.#boots.set(message, seat.disk.boot)
     const sent = this.network.send(message)
     this.#happened({ type: sent ? 'sent' : 'lost', message })
   }

@@ -3,7 +3,7 @@
 import type { MemberId } from '../../src/raft/types.ts'
 import { Chance } from './chance.ts'
 import { Ensemble, type Tuning } from './ensemble.ts'
-import { type Action, Mischief, type Sights } from './mischief.ts'
+import { type Action, demote, Mischief, promote, type Sights } from './mischief.ts'
 
 /** Small everywhere, so that every bound is met often. */
 const tight: Tuning = {
@@ -45,6 +45,12 @@ class Walker {
     fetches: 0,
     truncations: 0,
     transfers: 0,
+    compactions: 0,
+    installs: 0,
+    changes: 0,
+    statesLost: 0,
+    logsLost: 0,
+    rebuilt: 0,
     recovery: 0,
   }
 
@@ -56,12 +62,14 @@ class Walker {
     this.#ensemble = new Ensemble({
       members,
       learners: this.#learners,
-      tuning: tight,
+      spares: members.length > 1 ? ['x', 'y'].slice(0, this.#chance.below(3)) : [],
+      tuning: { ...tight, cacheBytes: this.#chance.pick([200, 600]) },
       random: this.#chance.next,
       watch: (happening) => {
         if (happening.type === 'role' && happening.role === 'leader') this.#sights.leaders++
         else if (happening.type === 'read' && happening.index !== undefined) this.#sights.readsAnswered++
         else if (happening.type === 'fetched') this.#sights.fetches++
+        else if (happening.type === 'installed') this.#sights.installs++
         else if (happening.type === 'saving') {
           const first = happening.duty.entries[0]
           if (first && first.index <= this.#ensemble.seat(happening.member).disk.lastIndex)
@@ -122,7 +130,8 @@ class Walker {
     const ensemble = this.#ensemble
     ensemble.network.healAll()
     for (const seat of ensemble.seats.values()) seat.savesHeld = false
-    const up = this.#survivors()
+    // Who had to be told to be a member, or lost something, needs more than the barest majority to be well again.
+    const up = this.#isAsFounded() ? this.#survivors() : ensemble.members
     for (const id of ensemble.members) {
       if (!up.includes(id)) ensemble.crash(id)
       else if (!ensemble.isUp(id)) ensemble.restart(id)
@@ -134,21 +143,34 @@ class Walker {
       ensemble.run(1)
       const leader = ensemble.leader()
       if (leader === undefined) continue
+      if (demote(ensemble, leader) ?? promote(ensemble, leader)) continue
       if (!proposed) proposed = ensemble.propose(leader, new Uint8Array(1)).type === 'appended'
-      const { lastIndex } = ensemble.raft(leader).log
-      const even = up.every((id) => {
+      const { lastIndex, configuration } = ensemble.raft(leader).log
+      const belong = up.filter((id) => configuration.configuration.members.some(({ peer }) => peer === id))
+      const even = belong.every((id) => {
         const { log, leader: followed } = ensemble.raft(id)
-        return followed === leader && log.appliedIndex === lastIndex && log.lastIndex === lastIndex
+        const { stateless, rebuilding } = ensemble.raft(id).status
+        const isWhole = !stateless && rebuilding === undefined
+        return isWhole && followed === leader && log.appliedIndex === lastIndex && log.lastIndex === lastIndex
       })
       if (!proposed || !even) continue
+      this.#sights.rebuilt = ensemble.observer.rebuilt
       this.#sights.recovery = (tick + 1) / tight.electionTicks
       return
     }
     throw new Error(`Not recovered after ${recoveryTimeouts} election timeouts: ${this.#standing()}`)
   }
 
+  #isAsFounded(): boolean {
+    const { statesLost, logsLost } = this.#sights
+    const isChanged = [...this.#ensemble.seats.keys()].some(
+      (id) => this.#ensemble.configurationOf(id) !== this.#ensemble.founding,
+    )
+    return statesLost + logsLost === 0 && !isChanged
+  }
+
   #survivors(): readonly MemberId[] {
-    const { members } = this.#ensemble
+    const members = this.#ensemble.founders
     if (this.#chance.happens(0.3)) return members
     const voters = members.filter((id) => !this.#learners.includes(id))
     const order = voters

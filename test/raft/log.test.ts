@@ -81,9 +81,8 @@ function mustEqual(log: Log, history: History): void {
     expect(log.term(index)).toBe(termAt(history, index))
   const configurations = history.filter((entry) => entry.type === 'configuration').map(({ index }) => index)
   expect(log.configurations.map(({ index }) => index)).toEqual([0, ...configurations])
-  expect(log.unappliedBytes).toBe(
-    history.slice(log.appliedIndex).reduce((sum, entry) => sum + entryBytes(entry), 0),
-  )
+  const inMemory = history.slice(log.appliedIndex).filter(({ index }) => log.slice(index, 1) !== undefined)
+  expect(log.unappliedBytes).toBe(inMemory.reduce((sum, entry) => sum + entryBytes(entry), 0))
 }
 
 /** What a leader sends, and what the disk and the state machine do, between two leaders' messages. */
@@ -135,7 +134,8 @@ describe('the log', () => {
             saving = []
           }
           if (step.apply) {
-            const applicable = log.applicable(60)
+            const onDisk = disk.entries.slice(log.appliedIndex, log.applicableIndex).slice(0, 1)
+            const applicable = log.applicable(60) ?? onDisk
             expect(applicable).toEqual(history.slice(log.appliedIndex, log.appliedIndex + applicable.length))
             const end = applicable.at(-1)
             if (end !== undefined) log.applied(end.index)
@@ -206,8 +206,8 @@ describe('the log', () => {
           log.takeUnsaved()
           log.saved({ index: entries.length, term: 1 })
           log.commit(entries.length)
-          for (let applied = log.applicable(bound); applied.length > 0; applied = log.applicable(bound)) {
-            log.applied(applied.at(-1)?.index ?? 0)
+          while (log.appliedIndex < log.applicableIndex) {
+            log.applied(log.applicable(bound)?.at(-1)?.index ?? log.appliedIndex + 1)
           }
           expect(log.cachedBytes).toBeLessThanOrEqual(cacheBytes)
           for (const [at, entry] of entries.entries()) {

@@ -1,7 +1,7 @@
 // What may happen to a cluster in a walk: each action does something if it is possible now.
 
 import { assert } from '../../src/raft/assert.ts'
-import type { MemberId } from '../../src/raft/types.ts'
+import type { Configuration, Member, MemberId } from '../../src/raft/types.ts'
 import type { Chance } from './chance.ts'
 import type { Ensemble } from './ensemble.ts'
 import type { Seat } from './seat.ts'
@@ -22,6 +22,13 @@ export type Sights = {
   fetches: number
   truncations: number
   transfers: number
+  compactions: number
+  installs: number
+  changes: number
+  statesLost: number
+  logsLost: number
+  /** Members that lost their log and may answer for themselves again. */
+  rebuilt: number
   /** Election timeouts from the healing to everything committed everywhere. */
   recovery: number
 }
@@ -75,6 +82,11 @@ export class Mischief {
       { name: 'heal', weight: 1, act: () => this.#heal() },
       { name: 'crash', weight: 1, act: () => this.#crash() },
       { name: 'restart', weight: 3, act: () => this.#restart() },
+      { name: 'compact', weight: 1.5, act: () => this.#compact() },
+      { name: 'lose state', weight: 0.4, act: () => this.#loseState() },
+      { name: 'lose log', weight: 0.4, act: () => this.#loseLog() },
+      { name: 'change', weight: 1.5, act: () => this.#change() },
+      { name: 'mend', weight: 3, act: () => this.#mend() },
     ]
   }
 
@@ -139,7 +151,12 @@ export class Mischief {
       this.#ensemble.finishApply(seat.id)
       return `apply ${seat.id}`
     }
-    if (seat.fetching === undefined) return undefined
+    if (seat.installing !== undefined && this.#chance.happens(0.7)) {
+      this.#ensemble.finishInstall(seat.id)
+      return `install ${seat.id}`
+    }
+    if (this.#chance.happens(0.3) && this.#ensemble.serveSnapshot(seat.id)) return `snapshot for ${seat.id}`
+    if (seat.fetching.length === 0) return undefined
     this.#ensemble.finishFetch(seat.id)
     return `fetch ${seat.id}`
   }
@@ -306,4 +323,120 @@ export class Mischief {
     this.#ensemble.restart(id)
     return id
   }
+
+  // ── disks that lose something, members that come and go ──────────────────────────────────────────────────────
+
+  #compact(): string | undefined {
+    return this.#onSeat(({ id, raft }) => {
+      const { base, appliedIndex } = raft?.log ?? { base: { index: 0 }, appliedIndex: 0 }
+      const index = base.index + this.#chance.below(appliedIndex - base.index + 1)
+      if (index > base.index) this.#sights.compactions++
+      this.#ensemble.compact(id, index)
+    })
+  }
+
+  /** Whether no member has lost anything it has not got back: damage stays within a minority. */
+  get #isWhole(): boolean {
+    return [...this.#ensemble.seats.values()].every(
+      ({ disk }) => !disk.stateless && disk.rebuilding === undefined,
+    )
+  }
+
+  #canSpare(id: MemberId): boolean {
+    return this.#ensemble.members.every((member) => {
+      const configuration = this.#ensemble.configurationOf(member)
+      const voters = configuration.members.filter(({ voter }) => voter)
+      return voters.length > 2 || voters.every(({ peer }) => peer !== id)
+    })
+  }
+
+  #loseState(): string | undefined {
+    const seat = this.#ensemble.seat(this.#chance.pick(this.#ensemble.members))
+    if (!this.#isWhole || !this.#canSpare(seat.id) || seat.installing !== undefined) return undefined
+    this.#sights.statesLost++
+    this.#ensemble.loseState(seat.id)
+    return seat.id
+  }
+
+  /** Only a minority of every configuration that anybody goes by, or nobody could tell what was promised. */
+  #loseLog(): string | undefined {
+    const seat = this.#ensemble.seat(this.#chance.pick(this.#ensemble.members))
+    if (!this.#isWhole || !this.#canSpare(seat.id)) return undefined
+    this.#sights.logsLost++
+    this.#ensemble.crash(seat.id, { kept: this.#chance.happens(0.5) })
+    this.#ensemble.loseLog(seat.id, { keepsState: this.#chance.happens(0.5) })
+    if (this.#chance.happens(0.7)) this.#ensemble.restart(seat.id)
+    return seat.id
+  }
+
+  /** The leader adds, removes, promotes or demotes somebody, or exchanges one for another. */
+  #change(): string | undefined {
+    const leader = this.#ensemble.leader()
+    if (leader === undefined || !this.#isWhole) return undefined
+    const { members } = this.#ensemble.raft(leader).log.configuration.configuration
+    const outside = this.#ensemble.members.filter((id) => members.every(({ peer }) => peer !== id))
+    const voters = members.filter(({ voter }) => voter)
+    const gone = voters.length > 1 || this.#chance.happens(0.5) ? this.#chance.pick(members) : undefined
+    const stays = members.filter((member) => member !== gone)
+    const come = outside.length > 0 ? [learnerOf(this.#chance.pick(outside))] : []
+    const wish = this.#chance.pick(['add', 'remove', 'replace', 'demote', 'promote', 'promote'])
+    if (wish === 'add') return this.#reconfigure(leader, [...members, ...come])
+    if (wish === 'promote') return this.#promote(leader)
+    if (gone === undefined || (gone.voter && voters.length === 1)) return undefined
+    if (wish === 'remove') return this.#reconfigure(leader, stays)
+    if (wish === 'replace') return this.#reconfigure(leader, [...stays, ...come])
+    return this.#reconfigure(leader, [...stays, { ...gone, voter: false }])
+  }
+
+  #reconfigure(leader: MemberId, members: readonly Member[]): string {
+    const changed = this.#ensemble.change(leader, { members })
+    if (changed.type === 'appended') this.#sights.changes++
+    return `${leader} to ${describe({ members })}: ${changed.type}`
+  }
+
+  /** What the shell of a leader does by itself: one that lost its log is demoted, a learner that has caught up promoted. */
+  #mend(): string | undefined {
+    const leader = this.#ensemble.leader()
+    return leader === undefined ? undefined : (demote(this.#ensemble, leader) ?? this.#promote(leader))
+  }
+
+  #promote(leader: MemberId): string | undefined {
+    return promote(this.#ensemble, leader)
+  }
+}
+
+/** One that lost its log becomes a learner that counts from its present boot on. */
+export function demote(ensemble: Ensemble, leader: MemberId): string | undefined {
+  const { members } = ensemble.raft(leader).log.configuration.configuration
+  const lost = members.find(({ peer, since }) => (ensemble.seat(peer).disk.rebuilding ?? 0) > since)
+  if (lost === undefined || lost.peer === leader) return undefined
+  if (members.every(({ peer, voter }) => peer === lost.peer || !voter)) return undefined
+  const { disk } = ensemble.seat(lost.peer)
+  const demoted = { ...lost, voter: false, since: disk.rebuilding ?? 0 }
+  const configuration = { members: members.map((member) => (member === lost ? demoted : member)) }
+  return `${leader} demotes ${lost.peer}: ${ensemble.change(leader, configuration).type}`
+}
+
+/** A learner that is there and has what is committed becomes a voter. */
+export function promote(ensemble: Ensemble, leader: MemberId): string | undefined {
+  const raft = ensemble.raft(leader)
+  const { members } = raft.log.configuration.configuration
+  const ready = members.find(({ peer, voter }) => {
+    const progress = raft.progress?.get(peer)
+    const isThere = ensemble.isUp(peer) && progress !== undefined
+    return !voter && isThere && progress.matchIndex >= raft.log.commitIndex
+  })
+  if (ready === undefined) return undefined
+  const configuration = {
+    members: members.map((member) => (member === ready ? { ...member, voter: true } : member)),
+  }
+  return `${leader} promotes ${ready.peer}: ${ensemble.change(leader, configuration).type}`
+}
+
+function learnerOf(peer: MemberId): Member {
+  return { peer, id: peer, http: '', p2p: '', voter: false, since: 0, commandVersion: 1 }
+}
+
+function describe({ members }: Configuration): string {
+  return members.map(({ peer, voter }) => (voter ? peer : `(${peer})`)).join('')
 }

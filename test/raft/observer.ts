@@ -1,9 +1,10 @@
 // The promises of Raft (figure 3) and of `safety.md`, checked after every step of every core, with all disks in view.
 
 import { assert } from '../../src/raft/assert.ts'
+import type { Progress } from '../../src/raft/progress.ts'
 import type { Raft } from '../../src/raft/raft.ts'
 import type { Entry, MemberId, Message } from '../../src/raft/types.ts'
-import type { SaveDuty, Seat } from './seat.ts'
+import type { InstallDuty, SaveDuty, Seat } from './seat.ts'
 
 /** An entry as first seen anywhere: whoever has (index, term) must have this one, after an entry of this term. */
 type Known = { readonly entry: Entry; readonly previousTerm: number }
@@ -18,7 +19,8 @@ type Seen = {
   lastIndex: number
   lastTerm: number
   commitIndex: number
-  readonly matched: Map<MemberId, number>
+  /** A member that comes back, or lost its log, begins anew with another progress. */
+  matched: WeakMap<Progress, number>
 }
 
 /** Thrown when a promise is broken; its message names the promise. */
@@ -34,8 +36,12 @@ export class Observer {
   readonly #seats: ReadonlyMap<MemberId, Seat>
   readonly #known = new Map<string, Known>()
   readonly #leaders = new Map<number, MemberId>()
-  /** `voter/term` → whom it voted for. */
-  readonly #votes = new Map<string, MemberId>()
+  /** `voter/term` → whom it voted for. One whose log was lost may vote again in a term that it voted in. */
+  readonly #votes = new Map<string, { readonly candidate: MemberId; readonly losses: number }[]>()
+  /** How often each member lost its log. */
+  readonly #losses = new Map<MemberId, number>()
+  /** The term of the entry that each member last made durable at an index: what it promised, though the disk may be lost. */
+  readonly #durable = new Map<MemberId, number[]>()
   /** By index - 1. */
   readonly #committed: Committed[] = []
   readonly #applied: Entry[] = []
@@ -45,9 +51,17 @@ export class Observer {
 
   constructor(seats: ReadonlyMap<MemberId, Seat>) {
     this.#seats = seats
-    for (const { disk } of seats.values())
+    for (const { id, disk } of seats.values()) {
       for (const entry of disk.entries) this.#know(entry, disk.term(entry.index - 1))
+      this.#durable.set(
+        id,
+        disk.entries.map(({ term }) => term),
+      )
+    }
   }
+
+  /** How many members that lost their log may answer for themselves again. */
+  rebuilt = 0
 
   /** How much is committed anywhere. */
   get commitIndex(): number {
@@ -56,6 +70,11 @@ export class Observer {
 
   crashed(id: MemberId): void {
     this.#seen.delete(id)
+  }
+
+  /** A member lost its log: it no longer knows what it promised, but others counted it. */
+  lostLog(id: MemberId): void {
+    this.#losses.set(id, (this.#losses.get(id) ?? 0) + 1)
   }
 
   /** After every input, and before anything that came of it is handed on. */
@@ -87,7 +106,7 @@ export class Observer {
         'a start goes on from the disk',
         () => `${seat.id} has ${raft.term}, not ${term}`,
       )
-      seen = { term, leading: false, lastIndex: 0, lastTerm: 0, commitIndex: 0, matched: new Map() }
+      seen = { term, leading: false, lastIndex: 0, lastTerm: 0, commitIndex: 0, matched: new WeakMap() }
       this.#seen.set(seat.id, seen)
     }
     return seen
@@ -113,8 +132,7 @@ export class Observer {
     const { log } = raft
     let from = Math.max(log.commitIndex, log.appliedIndex) + 1
     while (from <= log.lastIndex) {
-      const entries = log.slice(from, Number.MAX_SAFE_INTEGER)
-      assert(entries !== undefined, `what is not applied is in the memory of ${seat.id}`)
+      const entries = log.slice(from, Number.MAX_SAFE_INTEGER) ?? this.#onDisk(seat, from)
       for (const entry of entries) {
         must(entry.index === from, 'entries stand at their index', () => `${seat.id} at ${from}`)
         must(log.term(from) === entry.term, 'runs of terms tell the truth', () => `${seat.id} at ${from}`)
@@ -122,6 +140,18 @@ export class Observer {
         from++
       }
     }
+  }
+
+  /** What is no longer in memory is on the disk. */
+  #onDisk(seat: Seat, index: number): readonly Entry[] {
+    const entry = seat.disk.entry(index)
+    assert(entry !== undefined, `what is not in the memory of ${seat.id} is on its disk`)
+    return [entry]
+  }
+
+  /** The term of an entry of this log, or of one that only its state covers. */
+  #termAt(seat: Seat, raft: Raft, index: number): number | undefined {
+    return index < raft.log.base.index ? seat.disk.term(index) : raft.log.term(index)
   }
 
   #lookAtLeader(seat: Seat, raft: Raft, seen: Seen): void {
@@ -134,7 +164,7 @@ export class Observer {
     )
     if (!seen.leading || seen.term !== term) {
       this.#leaders.set(term, seat.id)
-      seen.matched.clear()
+      seen.matched = new WeakMap()
       const { hardState } = seat.disk
       must(
         hardState.term === term && hardState.votedFor === seat.id,
@@ -144,39 +174,41 @@ export class Observer {
       this.#mustHaveWon(raft, seat.id)
       this.#committed.forEach((committed, at) => {
         must(
-          committed.by >= term || log.term(at + 1) === committed.term,
+          committed.by >= term || this.#termAt(seat, raft, at + 1) === committed.term,
           'leader completeness',
           () => `${seat.id} leads ${term} without ${at + 1}/${committed.term}`,
         )
       })
     } else {
       must(
-        log.lastIndex >= seen.lastIndex && log.term(seen.lastIndex) === seen.lastTerm,
+        log.lastIndex >= seen.lastIndex && this.#termAt(seat, raft, seen.lastIndex) === seen.lastTerm,
         'a leader only appends',
         () => `${seat.id} had ${seen.lastIndex}/${seen.lastTerm}`,
       )
     }
-    for (const [peer, { matchIndex, nextIndex }] of raft.progress ?? []) {
+    for (const [peer, progress] of raft.progress ?? []) {
+      const { matchIndex, nextIndex } = progress
       must(nextIndex > matchIndex, 'next is above match', () => `${seat.id} about ${peer}`)
       must(
-        matchIndex >= (seen.matched.get(peer) ?? 0),
+        matchIndex >= (seen.matched.get(progress) ?? 0),
         'matchIndex never goes back',
         () => `${seat.id} about ${peer}`,
       )
-      seen.matched.set(peer, matchIndex)
+      seen.matched.set(progress, matchIndex)
       const disk = this.#seats.get(peer)?.disk
-      if (disk === undefined || disk.hardState.term > term) continue
+      if (disk === undefined || disk.hardState.term > term || disk.rebuilding !== undefined) continue
       must(
-        disk.term(matchIndex) === log.term(matchIndex),
+        disk.term(matchIndex) === this.#termAt(seat, raft, matchIndex),
         'matchIndex is durable at the follower',
-        () => `${seat.id} believes that ${peer} has ${matchIndex}`,
+        () =>
+          `${seat.id} believes that ${peer} has ${matchIndex}/${this.#termAt(seat, raft, matchIndex)}, not ${disk.term(matchIndex)}`,
       )
     }
   }
 
   #mustHaveWon(raft: Raft, id: MemberId): void {
     const voters = raft.log.configuration.configuration.members.filter((member) => member.voter)
-    const votes = voters.filter(({ peer }) => peer === id || this.#votes.get(`${peer}/${raft.term}`) === id)
+    const votes = voters.filter(({ peer }) => peer === id || this.#votedFor(peer, raft.term, id))
     must(
       votes.length * 2 > voters.length,
       'a majority voted for who leads',
@@ -184,12 +216,26 @@ export class Observer {
     )
   }
 
+  #votedFor(peer: MemberId, term: number, candidate: MemberId): boolean {
+    return (this.#votes.get(`${peer}/${term}`) ?? []).some((vote) => vote.candidate === candidate)
+  }
+
+  /** A vote leaves: the only one in its term, as far as its voter can know. */
+  #voted(voter: MemberId, term: number, candidate: MemberId): void {
+    const key = `${voter}/${term}`
+    const losses = this.#losses.get(voter) ?? 0
+    const votes = this.#votes.get(key) ?? []
+    const other = votes.find((vote) => vote.losses === losses && vote.candidate !== candidate)
+    must(other === undefined, 'one vote in a term', () => `${key}: ${other?.candidate}, ${candidate}`)
+    this.#votes.set(key, [...votes, { candidate, losses }])
+  }
+
   #lookAtCommit(seat: Seat, raft: Raft, seen: Seen): void {
     const { log, term } = raft
     must(log.commitIndex > seen.commitIndex, 'the commit index only grows', () => seat.id)
     for (let index = seen.commitIndex + 1; index <= log.commitIndex; index++) {
       const committed = this.#committed[index - 1]
-      const entryTerm = log.term(index)
+      const entryTerm = this.#termAt(seat, raft, index)
       assert(entryTerm !== undefined, 'what is committed is in the log')
       if (committed !== undefined) {
         must(
@@ -214,7 +260,7 @@ export class Observer {
       () => `${raft.log.commitIndex} in term ${raft.term}`,
     )
     const voters = raft.log.configuration.configuration.members.filter((member) => member.voter)
-    const having = voters.filter(({ peer }) => this.#seats.get(peer)?.disk.term(index) === term)
+    const having = voters.filter(({ peer }) => this.#durable.get(peer)?.[index - 1] === term)
     must(
       having.length * 2 > voters.length,
       'what is committed is durable on a quorum',
@@ -236,6 +282,11 @@ export class Observer {
     }
     const first = duty.entries[0]
     if (first === undefined) return
+    this.#madeDurable(
+      seat.id,
+      first.index,
+      duty.entries.map(({ term }) => term),
+    )
     for (let index = first.index; index <= seat.disk.lastIndex; index++) {
       const committed = this.#committed[index - 1]
       if (committed === undefined || seat.disk.term(index) !== committed.term) continue
@@ -251,6 +302,34 @@ export class Observer {
     }
   }
 
+  #madeDurable(id: MemberId, first: number, terms: readonly number[]): void {
+    const durable = this.#durable.get(id)
+    assert(durable !== undefined, `${id} has a disk`)
+    for (const [at, term] of terms.entries()) durable[first - 1 + at] = term
+  }
+
+  /** Before a snapshot takes the place of a log, or of its beginning. */
+  installs(seat: Seat, { base, keeps }: InstallDuty): void {
+    const { disk } = seat
+    must(
+      base.index === 0 || this.#committed[base.index - 1]?.term === base.term,
+      'a snapshot is of committed entries',
+      () => `${seat.id} at ${base.index}/${base.term}`,
+    )
+    must(
+      disk.stateless || base.index > disk.appliedIndex,
+      'a snapshot never overwrites newer state (rule 6)',
+      () => `${seat.id} at ${base.index}, has ${disk.appliedIndex}`,
+    )
+    this.#madeDurable(
+      seat.id,
+      1,
+      this.#committed.slice(0, base.index).map(({ term }) => term),
+    )
+    if (keeps) return
+    must(disk.term(base.index) !== base.term, 'a log that goes on after the snapshot is kept', () => seat.id)
+  }
+
   /** As a message leaves: nothing is promised that the disk does not hold. */
   sent(seat: Seat, message: Message): void {
     const { hardState } = seat.disk
@@ -259,23 +338,13 @@ export class Observer {
     switch (message.type) {
       case 'vote': {
         if (message.preVote || !message.granted) return
-        const key = `${seat.id}/${message.askedTerm}`
-        const other = this.#votes.get(key)
-        must(
-          other === undefined || other === message.to,
-          'one vote in a term',
-          () => `${key}: ${other}, ${message.to}`,
-        )
-        this.#votes.set(key, message.to)
+        this.#voted(seat.id, message.askedTerm, message.to)
         const same = hardState.term === message.askedTerm && hardState.votedFor === message.to
         promised('a vote', same || hardState.term > message.askedTerm)
         return
       }
       case 'requestVote': {
-        const key = `${seat.id}/${message.term}`
-        const other = this.#votes.get(key)
-        must(other === undefined || other === seat.id, 'one vote in a term', () => `${key}: ${other}, itself`)
-        this.#votes.set(key, seat.id)
+        this.#voted(seat.id, message.term, seat.id)
         const same = hardState.term === message.term && hardState.votedFor === seat.id
         promised('a candidacy', same || hardState.term > message.term)
         promised('the log of a candidacy', !same || seat.disk.term(message.lastIndex) === message.lastTerm)

@@ -45,6 +45,7 @@ describe('replication (5.3)', () => {
     // b has an entry of its own beyond what the leader of term 3 knows to match.
     ensemble.inject({
       type: 'append',
+      since: 0,
       from: 'a',
       to: 'b',
       term: 2,
@@ -55,6 +56,7 @@ describe('replication (5.3)', () => {
     })
     ensemble.inject({
       type: 'append',
+      since: 0,
       from: 'c',
       to: 'b',
       term: 3,
@@ -72,6 +74,7 @@ describe('replication (5.3)', () => {
     const entry: Entry = { type: 'noop', index: 2, term: 2 }
     ensemble.inject({
       type: 'append',
+      since: 0,
       from: 'a',
       to: 'b',
       term: 2,
@@ -83,6 +86,7 @@ describe('replication (5.3)', () => {
     ensemble.finishSave('b')
     ensemble.inject({
       type: 'append',
+      since: 0,
       from: 'a',
       to: 'b',
       term: 2,
@@ -107,6 +111,7 @@ describe('replication (5.3)', () => {
     ensemble.settle()
     const late: Message = {
       type: 'append',
+      since: 0,
       from: 'a',
       to: 'b',
       term: 2,
@@ -141,6 +146,7 @@ describe('replication (5.3)', () => {
     ensemble.lose('a', 'b')
     ensemble.inject({
       type: 'append',
+      since: 0,
       from: 'a',
       to: 'b',
       term: 2,

@@ -45,6 +45,8 @@ function describeBody(message: Message): string {
       return `commit ${message.commitIndex}`
     case 'heartbeat':
       return `heartbeat ${message.round}, commit ${message.commitIndex}`
+    case 'snapshotNeeded':
+      return `snapshot up to ${message.index} needed`
     case 'heartbeatAnswer':
       return `heartbeat answer ${message.round}`
     case 'readIndex':
@@ -76,6 +78,14 @@ export function describeHappening(happening: Happening): string {
       const log = entries.length === 0 ? '' : ` entries ${describeEntries(entries)}`
       return `${happening.member} ${happening.type === 'saving' ? 'saves' : 'has saved'}${state}${log}`
     }
+    case 'installing':
+    case 'installed': {
+      const { base, keeps } = happening.duty
+      const verb = happening.type === 'installing' ? 'installs' : 'has installed'
+      return `${happening.member} ${verb} a snapshot at ${base.index}/${base.term} and ${keeps ? 'keeps its log' : 'begins its log anew'}`
+    }
+    case 'snapshot':
+      return `${happening.member} wants a snapshot up to ${happening.index}`
     case 'applied':
       return `${happening.member} applied ${describeEntries(happening.entries)}`
     case 'fetched':

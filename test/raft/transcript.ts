@@ -245,6 +245,9 @@ export class Transcript {
       case 'role':
       case 'read':
       case 'fetched':
+      case 'installing':
+      case 'installed':
+      case 'snapshot':
         return true
       case 'committed':
         return this.#shown.has('commits')
