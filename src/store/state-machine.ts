@@ -3,14 +3,18 @@
 import assert from 'node:assert/strict'
 import { TrivetError } from '../errors.ts'
 import type { Configuration, Entry } from '../raft/types.ts'
-import { Overlay, rowName } from './overlay.ts'
+import { rowName } from './overlay.ts'
 import { decodeRecord, encodeRecord, StateDamagedError } from './record.ts'
 import { decide } from './state-decide.ts'
+import type { Ledger } from './state-digest.ts'
 import { itemOf, orAborted, readPage } from './state-list.ts'
 import { isCorruption, loadState, type State } from './state-open.ts'
 import type { Origins } from './state-origins.ts'
 import {
+  checkpointEvery,
+  type Digest,
   decodeMeta,
+  digestOf,
   encodeMeta,
   encodeStore,
   encodeToken,
@@ -56,7 +60,7 @@ type Present = Map<string, Uint8Array | undefined>
  */
 export class StateMachine implements StateReader {
   readonly #level: StateLevel
-  readonly #overlay = new Overlay()
+  readonly #ledger: Ledger
   readonly #overlayBytes: number
   readonly #writer: StateWriter
   readonly #time: StateTime
@@ -72,6 +76,9 @@ export class StateMachine implements StateReader {
   #revision: number
   /** The stamp of the last entry that had one. */
   #stamp: number
+  /** Of the last batch cut. */
+  #digest: Digest
+  #checkpoint: Digest | undefined
   #applying = false
   #closed: Promise<void> | undefined
 
@@ -94,9 +101,11 @@ export class StateMachine implements StateReader {
     }
   }
 
-  private constructor(options: StateMachineOptions, { meta, stores, tokens, origins, lastBatch }: State) {
+  private constructor(options: StateMachineOptions, state: State) {
+    const { meta, ledger, stores, tokens, origins, lastBatch } = state
     this.#level = options.level
     this.#overlayBytes = options.overlayBytes ?? 32 * 1024 * 1024
+    this.#ledger = ledger
     this.#founded = meta
     this.#stores = new Map(stores.map((store) => [store.definition.name, { ...store }]))
     this.#tokens = new Map(tokens.map((token) => [token.hash, token]))
@@ -106,10 +115,12 @@ export class StateMachine implements StateReader {
     this.#lastAppliedTerm = meta.lastAppliedTerm
     this.#revision = meta.revision
     this.#stamp = meta.time
+    this.#digest = digestOf(meta)
+    this.#checkpoint = meta.checkpoint
     this.#time = options.time ?? realTime
     this.#writer = new StateWriter({
       level: options.level,
-      overlay: this.#overlay,
+      overlay: ledger.overlay,
       time: this.#time,
       flushEveryMs: options.flushEveryMs ?? 5,
       lastBatch,
@@ -147,6 +158,16 @@ export class StateMachine implements StateReader {
     return this.#revision
   }
 
+  /** The digest of the state as the last batch took it to LevelDB; after `flush`, of all that was applied. */
+  get digest(): Digest {
+    return this.#digest
+  }
+
+  /** The digest at the last index that is a multiple of `checkpointEvery`. */
+  get digestAt(): Digest | undefined {
+    return this.#checkpoint
+  }
+
   get clusterId(): string {
     return this.#founded.clusterId
   }
@@ -169,7 +190,8 @@ export class StateMachine implements StateReader {
         for (const step of steps) {
           if (step.type === 'begin') this.#checkUsable()
           this.#take(step, present, applied)
-          if (step.type === 'end' && this.#overlay.bytes > this.#overlayBytes) await this.#writer.flush()
+          if (step.type === 'end' && this.#ledger.overlay.bytes > this.#overlayBytes)
+            await this.#writer.flush()
           if (stretch.over) await stretch.pause()
         }
       }
@@ -222,7 +244,7 @@ export class StateMachine implements StateReader {
     const open = this.#stores.get(store)
     if (open === undefined) return undefined
     const rowKey = recordKey(open.number, key)
-    const waiting = this.#overlay.get(rowName(rowKey))
+    const waiting = this.#ledger.overlay.get(rowName(rowKey))
     return this.#reading(async () => {
       const row = waiting === undefined ? await this.#level.get(rowKey) : waiting.value
       return row === undefined ? undefined : itemOf(rowKey, row)
@@ -252,10 +274,7 @@ export class StateMachine implements StateReader {
   async #found({ tokens }: State): Promise<void> {
     this.#writer.hold()
     for (const store of this.#stores.values()) this.#changedStores.add(store)
-    for (const token of tokens) {
-      const row = encodeToken(token)
-      this.#overlay.put(rowName(row.key), row)
-    }
+    for (const token of tokens) this.#ledger.write(encodeToken(token))
     this.#writer.release()
     await this.#writer.flush()
   }
@@ -265,7 +284,7 @@ export class StateMachine implements StateReader {
     const missing: { readonly key: Buffer; readonly name: string }[] = []
     for (const step of steps) {
       if (step.type !== 'command' || step.row === undefined || present.has(step.row.name)) continue
-      const waiting = this.#overlay.get(step.row.name)
+      const waiting = this.#ledger.overlay.get(step.row.name)
       // Held on to here: a batch that ends meanwhile takes it out of the overlay.
       present.set(step.row.name, waiting?.value)
       if (waiting === undefined) missing.push(step.row)
@@ -300,6 +319,7 @@ export class StateMachine implements StateReader {
         this.#lastApplied = step.entry.index
         this.#lastAppliedTerm = step.entry.term
         if (step.entry.type === 'configuration') this.#configuration = step.entry.configuration
+        if (step.entry.index % checkpointEvery === 0) this.#checkpoint = digestOf(this.#meta())
         this.#writer.release()
         break
       default:
@@ -323,7 +343,7 @@ export class StateMachine implements StateReader {
     if (decision.type !== 'nothing') {
       assert(row !== undefined, 'Only a store that exists is written to')
       const value = decision.type === 'put' ? encodeRecord(row.key, decision.record) : undefined
-      this.#overlay.put(row.name, { key: row.key, value })
+      this.#ledger.replace(row.name, { key: row.key, value }, stands)
       present.set(row.name, value)
       const after = decision.type === 'put' ? decision.record : undefined
       row.store.keys += (after === undefined ? 0 : 1) - (before === undefined ? 0 : 1)
@@ -334,19 +354,28 @@ export class StateMachine implements StateReader {
     return decision.outcome
   }
 
-  /** What a batch holds besides the records: the rows of what is kept whole in memory. */
+  /** Between two entries, when a batch is cut. */
   #capture(): Captured {
-    const rows = [...this.#changedStores].map(encodeStore)
+    const meta = this.#meta()
+    this.#digest = digestOf(meta)
+    return { lastApplied: meta.lastApplied, meta: encodeMeta(meta) }
+  }
+
+  /** The first row as it is now; the tables that are kept in memory are written down before, being part of its sum. */
+  #meta(): Meta {
+    for (const store of this.#changedStores) this.#ledger.write(encodeStore(store))
     this.#changedStores.clear()
-    const meta = encodeMeta({
+    for (const row of this.#origins.takeRows()) this.#ledger.write(row)
+    return {
       ...this.#founded,
       lastApplied: this.#lastApplied,
       lastAppliedTerm: this.#lastAppliedTerm,
       revision: this.#revision,
       time: this.#stamp,
       configuration: this.#configuration,
-    })
-    return { lastApplied: this.#lastApplied, rows: [...rows, ...this.#origins.takeRows(), meta] }
+      sum: this.#ledger.sum,
+      checkpoint: this.#checkpoint,
+    }
   }
 
   #checkUsable(): void {

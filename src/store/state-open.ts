@@ -5,6 +5,7 @@ import { open } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { Level } from 'level'
 import { StateDamagedError } from './record.ts'
+import { emptySum, Ledger } from './state-digest.ts'
 import { Origins } from './state-origins.ts'
 import {
   decodeMeta,
@@ -13,6 +14,7 @@ import {
   type Meta,
   metaKey,
   type StoreRow,
+  type Table,
   tableRange,
 } from './state-rows.ts'
 import { lastBatch, reason, type StateLevel } from './state-writer.ts'
@@ -65,6 +67,8 @@ function hasCode(error: unknown, code: string): boolean {
 /** The replicated state as far as it is kept in memory: everything but the records. */
 export type State = {
   readonly meta: Meta
+  /** Knows all rows that are kept in memory. */
+  readonly ledger: Ledger
   readonly stores: readonly StoreRow[]
   readonly tokens: readonly Token[]
   readonly origins: Origins
@@ -99,13 +103,20 @@ export async function loadState(level: StateLevel, founding: Founding): Promise<
     )
   }
   const stores: StoreRow[] = []
-  for await (const [key, value] of level.iterator(tableRange('stores'))) stores.push(decodeStore(key, value))
   const tokens: Token[] = []
-  for await (const [key, value] of level.iterator(tableRange('tokens'))) tokens.push(decodeToken(key, value))
   const origins = new Origins()
-  for await (const [key, value] of level.iterator(tableRange('origins'))) origins.loadOrigin(key, value)
-  for await (const [key, value] of level.iterator(tableRange('outcomes'))) origins.loadOutcomes(key, value)
-  return { meta, stores, tokens, origins, lastBatch: batch.number }
+  const ledger = new Ledger(meta.sum)
+  const load = async (table: Table, take: (key: Uint8Array, value: Uint8Array) => void): Promise<void> => {
+    for await (const [key, value] of level.iterator(tableRange(table))) {
+      take(key, value)
+      ledger.load(key, value)
+    }
+  }
+  await load('stores', (key, value) => stores.push(decodeStore(key, value)))
+  await load('tokens', (key, value) => tokens.push(decodeToken(key, value)))
+  await load('origins', (key, value) => origins.loadOrigin(key, value))
+  await load('outcomes', (key, value) => origins.loadOutcomes(key, value))
+  return { meta, ledger, stores, tokens, origins, lastBatch: batch.number }
 }
 
 /** What the cluster is at index 0. Stores get their internal numbers in the order of the founding. */
@@ -127,7 +138,10 @@ function foundedState(founding: Founding): State {
       valueBytes,
       commandVersion,
       configuration,
+      sum: emptySum,
+      checkpoint: undefined,
     },
+    ledger: new Ledger(emptySum),
     stores: founding.stores.map((definition, index) => ({
       number: index + 1,
       definition,

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict'
 import type { Configuration } from '../raft/types.ts'
 import { asBuffer, seal, sealSize, unseal } from './record.ts'
+import { hashRow, hexOf } from './state-digest.ts'
 import type { StoreDefinition, Token } from './types.ts'
 
 // A row's key begins with its table. All tables but `batches` are the replicated state: equal, byte for byte, on all
@@ -74,7 +75,17 @@ export type Meta = {
   readonly commandVersion: number
   /** The last configuration applied. */
   readonly configuration: Configuration
+  /** The sum of the hashes of all replicated rows but this one (`RowSum`). */
+  readonly sum: string
+  /** The digest at the last multiple of `checkpointEvery`, to be compared among members. */
+  readonly checkpoint: Digest | undefined
 }
+
+/** The digest of a whole state, as 32 hex digits: equal on all members that have applied up to `index`. */
+export type Digest = { readonly index: number; readonly digest: string }
+
+/** Each member keeps its digest at multiples of this many entries, so that they can be compared though none waits. */
+export const checkpointEvery = 1024
 
 /** A store with its internal number and what stands in it. */
 export type StoreRow = {
@@ -86,6 +97,7 @@ export type StoreRow = {
 }
 
 const jsonFormat = 1
+const metaFormat = 2
 
 export const metaKey: Buffer = Buffer.from([tables.meta])
 
@@ -101,8 +113,20 @@ function tokenKey(hash: string): Buffer {
 
 export type SealedRow = { readonly key: Buffer; readonly value: Buffer }
 
-// Field by field, so that a row's bytes depend on nothing but its values: JSON keeps the order of insertion.
+/** Covers the first row by what it says, and all others by their sum. */
+export function digestOf(meta: Meta): Digest {
+  return {
+    index: meta.lastApplied,
+    digest: hexOf(hashRow(metaKey, Buffer.from(JSON.stringify(contentOf(meta))))),
+  }
+}
+
 export function encodeMeta(meta: Meta): SealedRow {
+  return sealJson(metaKey, { ...contentOf(meta), checkpoint: meta.checkpoint }, metaFormat)
+}
+
+// Field by field, so that a row's bytes depend on nothing but its values: JSON keeps the order of insertion.
+function contentOf(meta: Meta): object {
   const { clusterId, cluster, lastApplied, lastAppliedTerm, revision, time } = meta
   const { nextStore, valueBytes, commandVersion } = meta
   const members = meta.configuration.members.map(({ peer, id, http, p2p, voter }) => ({
@@ -112,7 +136,7 @@ export function encodeMeta(meta: Meta): SealedRow {
     p2p,
     voter,
   }))
-  return sealJson(metaKey, {
+  return {
     clusterId,
     cluster,
     lastApplied,
@@ -123,7 +147,8 @@ export function encodeMeta(meta: Meta): SealedRow {
     valueBytes,
     commandVersion,
     configuration: { members },
-  })
+    sum: meta.sum,
+  }
 }
 
 export function encodeStore({ number, definition, keys, bytes }: StoreRow): SealedRow {
@@ -144,7 +169,7 @@ export function encodeToken({ name, hash, principal }: Token): SealedRow {
 
 // What a sealed row holds was written by the encoder beside its decoder, in this format: its shape needs no second look.
 export function decodeMeta(value: Uint8Array): Meta {
-  return unsealJson(metaKey, value) as Meta
+  return unsealJson(metaKey, value, metaFormat) as Meta
 }
 
 export function decodeStore(key: Uint8Array, value: Uint8Array): StoreRow {
@@ -155,15 +180,15 @@ export function decodeToken(key: Uint8Array, value: Uint8Array): Token {
   return unsealJson(key, value) as Token
 }
 
-function sealJson(key: Buffer, content: object): SealedRow {
+function sealJson(key: Buffer, content: object, format = jsonFormat): SealedRow {
   const text = JSON.stringify(content)
   const row = Buffer.allocUnsafe(sealSize + Buffer.byteLength(text))
   row.write(text, sealSize)
-  return { key, value: seal(key, jsonFormat, row) }
+  return { key, value: seal(key, format, row) }
 }
 
-function unsealJson(key: Uint8Array, value: Uint8Array): unknown {
-  return JSON.parse(unseal(key, jsonFormat, value).toString('utf8', sealSize))
+function unsealJson(key: Uint8Array, value: Uint8Array, format = jsonFormat): unknown {
+  return JSON.parse(unseal(key, format, value).toString('utf8', sealSize))
 }
 
 const batchFormat = 1

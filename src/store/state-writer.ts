@@ -17,14 +17,14 @@ export type StateLevel = AbstractLevel<string | Buffer | Uint8Array, Uint8Array,
  */
 const batchSlots = 32_768
 
-/** What one batch brings LevelDB up to, and the rows that the overlay does not hold. */
-export type Captured = { readonly lastApplied: number; readonly rows: readonly Row[] }
+/** What one batch brings LevelDB up to, and the first row that says so; all others are in the overlay. */
+export type Captured = { readonly lastApplied: number; readonly meta: Row }
 
 type Waiter = { readonly resolve: () => void; readonly reject: (error: Error) => void }
 
 type WriterOptions = {
   readonly level: StateLevel
-  readonly overlay: Overlay
+  readonly overlay: Pick<Overlay, 'take' | 'settle'>
   readonly time: StateTime
   readonly flushEveryMs: number
   /** The number of the last batch in LevelDB. */
@@ -40,7 +40,7 @@ type WriterOptions = {
 /** One batch at a time, at most one every `flushEveryMs` unless somebody waits, none after the first error. */
 export class StateWriter {
   readonly #level: StateLevel
-  readonly #overlay: Overlay
+  readonly #overlay: Pick<Overlay, 'take' | 'settle'>
   readonly #time: StateTime
   readonly #flushEveryMs: number
   readonly #capture: () => Captured
@@ -141,10 +141,10 @@ export class StateWriter {
     this.#boarded = this.#waiting
     this.#waiting = []
     try {
-      const { lastApplied, rows } = this.#capture()
+      const { lastApplied, meta } = this.#capture()
       this.#lastBatch += 1
       const mark = encodeBatch(this.#lastBatch % batchSlots, { number: this.#lastBatch, lastApplied })
-      await writeBatch(this.#level, [...this.#overlay.take(), ...rows, mark], this.#time)
+      await writeBatch(this.#level, [...this.#overlay.take(), meta, mark], this.#time)
       this.#overlay.settle()
       this.#durableIndex = lastApplied
     } catch (cause) {
