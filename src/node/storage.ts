@@ -67,7 +67,11 @@ export class Storage {
         return storage
       }
       const { founding } = peeked.base
-      const machine = await StateMachine.open({ level, founding, onFailure: options.onFailure })
+      const machine = await StateMachine.open({
+        level,
+        founding,
+        onFailure: ({ error }) => options.onFailure(error),
+      })
       const wal = await Wal.open({
         disk,
         directory: log,
@@ -109,7 +113,7 @@ export class Storage {
     const { disk, directory, self, now, onFailure } = this.#options
     const wal = await Wal.create({ disk, directory: join(directory, 'log'), node: self, founding, now })
     this.#empty = undefined
-    const machine = await StateMachine.open({ level, founding, onFailure })
+    const machine = await StateMachine.open({ level, founding, onFailure: ({ error }) => onFailure(error) })
     this.#opened = { wal, machine, hardState: wal.recovered.hardState }
   }
 

@@ -7,14 +7,17 @@ import { rowName } from './overlay.ts'
 import { decodeRecord, encodeRecord, StateDamagedError } from './record.ts'
 import { decide } from './state-decide.ts'
 import type { Ledger } from './state-digest.ts'
+import { levelFailure, StateDiskError, type StateFailure } from './state-failure.ts'
 import { itemOf, orAborted, readPage } from './state-list.ts'
-import { isCorruption, loadState, type State } from './state-open.ts'
+import { loadState, type State } from './state-open.ts'
 import type { Origins } from './state-origins.ts'
 import {
   checkpointEvery,
+  closedKey,
   type Digest,
   decodeMeta,
   digestOf,
+  encodeMark,
   encodeMeta,
   encodeStore,
   encodeToken,
@@ -24,7 +27,8 @@ import {
 } from './state-rows.ts'
 import { type CommandStep, type OpenStore, type Step, stretches } from './state-steps.ts'
 import { realTime, type StateTime, Stretch } from './state-time.ts'
-import { type Captured, reason, type StateLevel, StateWriter } from './state-writer.ts'
+import { type Verified, type VerifyOptions, verify } from './state-verify.ts'
+import { type Captured, type StateLevel, StateWriter, writeBatch } from './state-writer.ts'
 import type {
   Applied,
   Founding,
@@ -47,8 +51,8 @@ export type StateMachineOptions = {
   readonly overlayBytes?: number
   /** The real one when absent. */
   readonly time?: StateTime
-  /** Called once, with the first error: LevelDB cannot be written or read, or is damaged. Nothing is served after it. */
-  readonly onFailure: (error: Error) => void
+  /** Called once, with the first failure. Nothing is served or written after it; the state machine is still to be closed. */
+  readonly onFailure: (failure: StateFailure) => void
 }
 
 /** What stands under the keys of a stretch of commands, by row name, kept up to date while they are applied. */
@@ -80,6 +84,7 @@ export class StateMachine implements StateReader {
   #digest: Digest
   #checkpoint: Digest | undefined
   #applying = false
+  #verified: boolean
   #closed: Promise<void> | undefined
 
   /**
@@ -91,13 +96,11 @@ export class StateMachine implements StateReader {
       const state = await loadState(options.level, options.founding)
       const machine = new StateMachine(options, state)
       if (state.lastBatch === 0) await machine.#found(state)
+      else if (state.clean) await machine.#begin()
       return machine
     } catch (error) {
       await options.level.close()
-      if (isCorruption(error)) {
-        throw new StateDamagedError(`The state on this disk is damaged: ${reason(error)}.`, { cause: error })
-      }
-      throw error
+      throw levelFailure(error, 'read')
     }
   }
 
@@ -115,6 +118,7 @@ export class StateMachine implements StateReader {
     this.#lastAppliedTerm = meta.lastAppliedTerm
     this.#revision = meta.revision
     this.#stamp = meta.time
+    this.#verified = state.clean
     this.#digest = digestOf(meta)
     this.#checkpoint = meta.checkpoint
     this.#time = options.time ?? realTime
@@ -156,6 +160,19 @@ export class StateMachine implements StateReader {
 
   get revision(): number {
     return this.#revision
+  }
+
+  /**
+   * Whether the rows in LevelDB are known to be whole: it was closed properly, or `recompute` has found so since. Until then LevelDB
+   * may have lost rows in a crash without a trace, and linearizable reads belong to another node (`safety.md`, rule 9).
+   */
+  get verified(): boolean {
+    return this.#verified
+  }
+
+  /** Why nothing is served any more, if so. */
+  get failure(): StateFailure | undefined {
+    return this.#writer.failure
   }
 
   /** The digest of the state as the last batch took it to LevelDB; after `flush`, of all that was applied. */
@@ -211,7 +228,25 @@ export class StateMachine implements StateReader {
     await this.#writer.flush()
   }
 
-  /** Flushes and closes LevelDB. Reads that are under way may reject with `shutting-down`. */
+  /**
+   * Reads every row of the state as LevelDB has it, beside everything else, and holds it against the digest. Damage ends the state
+   * machine, as it does when a read comes upon it; without any, the state is `verified`. Pins the versions it reads until it is done.
+   */
+  async recompute(options: VerifyOptions = {}): Promise<Verified> {
+    this.#checkUsable()
+    return this.#reading(async () => {
+      const snapshot = this.#level.snapshot()
+      try {
+        const verified = await verify({ level: this.#level, snapshot, time: this.#time }, options)
+        this.#verified = true
+        return verified
+      } finally {
+        await snapshot.close()
+      }
+    })
+  }
+
+  /** Flushes and closes LevelDB, unless it has failed: then it only closes it. Reads under way may reject with `shutting-down`. */
   close(): Promise<void> {
     this.#closed ??= this.#close()
     return this.#closed
@@ -219,7 +254,10 @@ export class StateMachine implements StateReader {
 
   async #close(): Promise<void> {
     try {
-      if (this.#writer.failure === undefined) await this.#writer.flush()
+      if (this.#writer.failure !== undefined) return
+      await this.#writer.flush()
+      if (!this.#verified) return
+      await writeBatch(this.#level, [encodeMark(closedKey, this.#writer.lastBatch)], this.#time)
     } finally {
       await this.#level.close()
     }
@@ -269,6 +307,11 @@ export class StateMachine implements StateReader {
         await snapshot.close()
       }
     })
+  }
+
+  /** Whatever ends this process from now on, but `close`, ends it uncleanly. */
+  async #begin(): Promise<void> {
+    await writeBatch(this.#level, [{ key: closedKey, value: undefined }], this.#time)
   }
 
   async #found({ tokens }: State): Promise<void> {
@@ -379,7 +422,7 @@ export class StateMachine implements StateReader {
   }
 
   #checkUsable(): void {
-    if (this.#writer.failure !== undefined) throw this.#writer.failure
+    if (this.#writer.failure !== undefined) throw this.#writer.failure.error
     if (this.#closed !== undefined) throw new TrivetError('shutting-down', 'The state is being closed.')
   }
 
@@ -389,18 +432,15 @@ export class StateMachine implements StateReader {
       return await read()
     } catch (error) {
       if (this.#level.status !== 'open') this.#checkUsable()
-      throw isLevelError(error) || error instanceof StateDamagedError ? this.#fail(error) : error
+      const failure = levelFailure(error, 'read')
+      const ends = failure instanceof StateDamagedError || failure instanceof StateDiskError
+      throw ends ? this.#fail(failure) : error
     }
   }
 
-  /** Returns the error to throw: the first one, which may be another. */
+  /** Returns the error to throw: that of the first failure. */
   #fail(error: unknown): Error {
-    const failure =
-      error instanceof Error && !isLevelError(error)
-        ? error
-        : new StateDamagedError(`The state on this disk cannot be read: ${reason(error)}.`, { cause: error })
-    this.#writer.fail(failure)
-    return this.#writer.failure ?? failure
+    return this.#writer.fail(levelFailure(error, 'read')).error
   }
 }
 
@@ -410,8 +450,4 @@ function statusOf({ number, definition, keys, bytes }: OpenStore): StoreStatus {
 
 function sizeOf(key: Uint8Array, record: { readonly value: Uint8Array } | undefined): number {
   return record === undefined ? 0 : key.length + record.value.length
-}
-
-function isLevelError(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && String(error.code).startsWith('LEVEL_')
 }

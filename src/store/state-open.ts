@@ -4,20 +4,26 @@ import assert from 'node:assert/strict'
 import { open } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { Level } from 'level'
+import { commandVersion } from './commands.ts'
 import { StateDamagedError } from './record.ts'
 import { emptySum, Ledger } from './state-digest.ts'
+import { hasCode, isCorruption, reason } from './state-failure.ts'
 import { Origins } from './state-origins.ts'
 import {
+  closedKey,
+  decodeMark,
   decodeMeta,
   decodeStore,
   decodeToken,
   type Meta,
   metaKey,
+  type ReplicatedTable,
   type StoreRow,
-  type Table,
+  tableOf,
   tableRange,
+  unknownRanges,
 } from './state-rows.ts'
-import { lastBatch, reason, type StateLevel } from './state-writer.ts'
+import { lastBatch, type StateLevel } from './state-writer.ts'
 import type { Founding, Token } from './types.ts'
 
 /**
@@ -54,16 +60,6 @@ async function syncDirectory(directory: string): Promise<void> {
   }
 }
 
-/** Whether LevelDB says that what it read is not what it wrote. */
-export function isCorruption(error: unknown): boolean {
-  return hasCode(error, 'LEVEL_CORRUPTION')
-}
-
-function hasCode(error: unknown, code: string): boolean {
-  if (!(error instanceof Error)) return false
-  return ('code' in error && error.code === code) || hasCode(error.cause, code)
-}
-
 /** The replicated state as far as it is kept in memory: everything but the records. */
 export type State = {
   readonly meta: Meta
@@ -74,6 +70,8 @@ export type State = {
   readonly origins: Origins
   /** The number of the last batch; 0 when LevelDB is empty and the state is the founding's. */
   readonly lastBatch: number
+  /** LevelDB was closed by `StateMachine.close` the last time, with a state that was whole. */
+  readonly clean: boolean
 }
 
 /**
@@ -92,6 +90,14 @@ export async function loadState(level: StateLevel, founding: Founding): Promise<
     return foundedState(founding)
   }
   const meta = decodeMeta(metaRow)
+  if (meta.commandVersion > commandVersion) {
+    throw new Error(
+      `The state on this disk came from commands of version ${meta.commandVersion}, and this build understands version ${commandVersion}: install a newer Trivet on this node.`,
+    )
+  }
+  for (const range of unknownRanges()) {
+    for await (const key of level.keys({ ...range, limit: 1 })) tableOf(key)
+  }
   if (meta.clusterId !== founding.clusterId) {
     throw new Error(
       `The state on this disk belongs to cluster ${meta.clusterId}, and this node to ${founding.clusterId}.`,
@@ -106,7 +112,10 @@ export async function loadState(level: StateLevel, founding: Founding): Promise<
   const tokens: Token[] = []
   const origins = new Origins()
   const ledger = new Ledger(meta.sum)
-  const load = async (table: Table, take: (key: Uint8Array, value: Uint8Array) => void): Promise<void> => {
+  const load = async (
+    table: ReplicatedTable,
+    take: (key: Uint8Array, value: Uint8Array) => void,
+  ): Promise<void> => {
     for await (const [key, value] of level.iterator(tableRange(table))) {
       take(key, value)
       ledger.load(key, value)
@@ -116,7 +125,10 @@ export async function loadState(level: StateLevel, founding: Founding): Promise<
   await load('tokens', (key, value) => tokens.push(decodeToken(key, value)))
   await load('origins', (key, value) => origins.loadOrigin(key, value))
   await load('outcomes', (key, value) => origins.loadOutcomes(key, value))
-  return { meta, ledger, stores, tokens, origins, lastBatch: batch.number }
+  const closed = await level.get(closedKey)
+  const mark = closed === undefined ? undefined : decodeMark(closedKey, closed)
+  const clean = mark?.number === batch.number && mark.lastApplied === batch.lastApplied
+  return { meta, ledger, stores, tokens, origins, lastBatch: batch.number, clean }
 }
 
 /** What the cluster is at index 0. Stores get their internal numbers in the order of the founding. */
@@ -151,5 +163,6 @@ function foundedState(founding: Founding): State {
     tokens: founding.tokens,
     origins: new Origins(),
     lastBatch: 0,
+    clean: true,
   }
 }

@@ -6,11 +6,9 @@ import { asBuffer, seal, sealSize, unseal } from './record.ts'
 import { hashRow, hexOf } from './state-digest.ts'
 import type { StoreDefinition, Token } from './types.ts'
 
-// A row's key begins with its table. All tables but `batches` are the replicated state: equal, byte for byte, on all
-// members that have applied the same entries. Integers in keys are big-endian, so that LevelDB's order is theirs.
+// A row's key begins with its table. These are the replicated state: equal, byte for byte, on all members that have
+// applied the same entries. Integers in keys are big-endian, so that LevelDB's order is theirs.
 const tables = {
-  /** slot u16 → which batch last took the slot. This node's own. */
-  batches: 0x00,
   /** → `Meta`. */
   meta: 0x01,
   /** number u32 → `StoreRow`. */
@@ -25,15 +23,50 @@ const tables = {
   records: 0x10,
 } as const
 
-export type Table = keyof typeof tables
+export type ReplicatedTable = keyof typeof tables
+
+const tableOfByte = new Map(
+  Object.entries(tables).map(([table, byte]) => [byte as number, table as ReplicatedTable]),
+)
+
+/** The table of a replicated row. Throws an operator's sentence for one that this build does not know. */
+export function tableOf(key: Uint8Array): ReplicatedTable {
+  const table = tableOfByte.get(key[0] ?? 0)
+  if (table !== undefined) return table
+  throw new Error(
+    `The state on this disk has rows of table ${key[0]}, which this build does not know: it was written by another version of Trivet.`,
+  )
+}
 
 /** The bounds of a table, for an iterator. */
-export function tableRange(table: Table): { readonly gte: Buffer; readonly lt: Buffer } {
+export function tableRange(table: ReplicatedTable): { readonly gte: Buffer; readonly lt: Buffer } {
   return { gte: Buffer.from([tables[table]]), lt: Buffer.from([tables[table] + 1]) }
 }
 
 /** The first byte of the keys of rows that are this node's own and not part of the replicated state. */
-export const localTable: number = tables.batches
+export const localTable = 0x00
+
+/** The bounds of the replicated state. */
+export const replicatedRange: { readonly gte: Buffer } = { gte: Buffer.from([localTable + 1]) }
+
+// Local rows: slot u16, below 0x8000 → which batch last took the slot.
+export const batchesRange: { readonly gte: Buffer; readonly lt: Buffer } = {
+  gte: Buffer.from([localTable, 0, 0]),
+  lt: Buffer.from([localTable, 0x80]),
+}
+/** → the last batch before LevelDB was closed; there only while it is closed. */
+export const closedKey: Buffer = Buffer.from([localTable, 0x80])
+/** → how far a snapshot is loaded; there only until it is whole. */
+export const loadingKey: Buffer = Buffer.from([localTable, 0x81])
+
+/** Bounds between which no key of any table that this build knows lies. */
+export function unknownRanges(): readonly { readonly gte: Buffer; readonly lt?: Buffer }[] {
+  const known = [localTable, ...Object.values(tables)]
+  return known.map((byte, at) => {
+    const next = known[at + 1]
+    return { gte: Buffer.from([byte + 1]), ...(next === undefined ? {} : { lt: Buffer.from([next]) }) }
+  })
+}
 
 const maxStoreNumber = 0xffff_fffe
 
@@ -196,8 +229,13 @@ const batchFormat = 1
 /** Which batch took a slot, and what it brought the state up to. */
 export type BatchRow = { readonly number: number; readonly lastApplied: number }
 
-export function encodeBatch(slot: number, { number, lastApplied }: BatchRow): SealedRow {
-  const key = Buffer.from([tables.batches, slot >> 8, slot & 255])
+export function encodeBatch(slot: number, batch: BatchRow): SealedRow {
+  assert(slot < 0x8000, 'Slots lie below the other local rows')
+  return encodeMark(Buffer.from([localTable, slot >> 8, slot & 255]), batch)
+}
+
+/** A batch as a row of any key. */
+export function encodeMark(key: Buffer, { number, lastApplied }: BatchRow): SealedRow {
   const row = Buffer.allocUnsafe(sealSize + 12)
   row.writeUIntBE(number, sealSize, 6)
   row.writeUIntBE(lastApplied, sealSize + 6, 6)
@@ -205,9 +243,12 @@ export function encodeBatch(slot: number, { number, lastApplied }: BatchRow): Se
 }
 
 export function decodeBatch(key: Uint8Array, value: Uint8Array): BatchRow & { readonly slot: number } {
+  return { slot: asBuffer(key).readUInt16BE(1), ...decodeMark(key, value) }
+}
+
+export function decodeMark(key: Uint8Array, value: Uint8Array): BatchRow {
   const row = unseal(key, batchFormat, value)
   return {
-    slot: asBuffer(key).readUInt16BE(1),
     number: row.readUIntBE(sealSize, 6),
     lastApplied: row.readUIntBE(sealSize + 6, 6),
   }

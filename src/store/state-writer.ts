@@ -4,7 +4,8 @@ import assert from 'node:assert/strict'
 import type { AbstractLevel } from 'abstract-level'
 import type { Overlay, Row } from './overlay.ts'
 import { StateDamagedError } from './record.ts'
-import { decodeBatch, encodeBatch, tableRange } from './state-rows.ts'
+import { failureOf, levelFailure, type StateFailure } from './state-failure.ts'
+import { type BatchRow, batchesRange, decodeBatch, encodeBatch } from './state-rows.ts'
 import { type StateTime, Stretch } from './state-time.ts'
 
 /** LevelDB, or what stands for it in a test: keys and values are bytes. */
@@ -34,7 +35,7 @@ type WriterOptions = {
   /** Called at the moment a batch is cut, always between two entries. */
   readonly capture: () => Captured
   /** Called once, with the first error. */
-  readonly onFailure: (error: Error) => void
+  readonly onFailure: (failure: StateFailure) => void
 }
 
 /** One batch at a time, at most one every `flushEveryMs` unless somebody waits, none after the first error. */
@@ -44,7 +45,7 @@ export class StateWriter {
   readonly #time: StateTime
   readonly #flushEveryMs: number
   readonly #capture: () => Captured
-  readonly #onFailure: (error: Error) => void
+  readonly #onFailure: (failure: StateFailure) => void
   #lastBatch: number
   #durableIndex: number
   /** Something was applied that no batch has taken. */
@@ -54,7 +55,7 @@ export class StateWriter {
   #writing = false
   /** Takes back the timer of the next batch, while there is one. */
   #cancelTimer: (() => void) | undefined
-  #failure: Error | undefined
+  #failure: StateFailure | undefined
   /** Waiting for the next batch, and for the one on its way. */
   #waiting: Waiter[] = []
   #boarded: Waiter[] = []
@@ -70,13 +71,18 @@ export class StateWriter {
     this.#onFailure = options.onFailure
   }
 
+  /** The last batch in LevelDB. */
+  get lastBatch(): BatchRow {
+    return { number: this.#lastBatch, lastApplied: this.#durableIndex }
+  }
+
   /** Everything up to this index is in LevelDB, synced. */
   get durableIndex(): number {
     return this.#durableIndex
   }
 
   /** The first error; nothing is written after it. */
-  get failure(): Error | undefined {
+  get failure(): StateFailure | undefined {
     return this.#failure
   }
 
@@ -96,7 +102,7 @@ export class StateWriter {
 
   /** Resolves when everything applied so far, and the rest of an entry begun, is in LevelDB, synced. */
   flush(): Promise<void> {
-    if (this.#failure !== undefined) return Promise.reject(this.#failure)
+    if (this.#failure !== undefined) return Promise.reject(this.#failure.error)
     if (!this.#changed && !this.#writing) return Promise.resolve()
     const { promise, resolve, reject } = Promise.withResolvers<void>()
     const waiters = this.#changed ? this.#waiting : this.#boarded
@@ -105,15 +111,16 @@ export class StateWriter {
     return promise
   }
 
-  /** Ends all writing for good: the rows in LevelDB are damaged, or it cannot be written or read. */
-  fail(error: Error): void {
-    if (this.#failure !== undefined) return
-    this.#failure = error
+  /** Ends all writing for good. Returns the first failure, which may be another. */
+  fail(error: Error): StateFailure {
+    if (this.#failure !== undefined) return this.#failure
+    this.#failure = failureOf(error)
     this.#cancelTimer?.()
     for (const waiter of [...this.#boarded, ...this.#waiting]) waiter.reject(error)
     this.#boarded = []
     this.#waiting = []
-    this.#onFailure(error)
+    this.#onFailure(this.#failure)
+    return this.#failure
   }
 
   get #ready(): boolean {
@@ -142,20 +149,14 @@ export class StateWriter {
     this.#waiting = []
     try {
       const { lastApplied, meta } = this.#capture()
-      this.#lastBatch += 1
-      const mark = encodeBatch(this.#lastBatch % batchSlots, { number: this.#lastBatch, lastApplied })
+      const number = this.#lastBatch + 1
+      const mark = markOf({ number, lastApplied })
       await writeBatch(this.#level, [...this.#overlay.take(), meta, mark], this.#time)
       this.#overlay.settle()
+      this.#lastBatch = number
       this.#durableIndex = lastApplied
-    } catch (cause) {
-      this.fail(
-        new Error(
-          `The state on this disk can no longer be written: ${reason(cause)}. Nothing acknowledged is lost.`,
-          {
-            cause,
-          },
-        ),
-      )
+    } catch (error) {
+      this.fail(error instanceof Error ? error : new Error(String(error)))
     }
     this.#writing = false
     for (const waiter of this.#boarded) waiter.resolve()
@@ -167,8 +168,16 @@ export class StateWriter {
 // LevelDB 1.20 can lose unsynced writes from below a synced one when it changes its log file: every batch is synced.
 const synced = { sync: true }
 
-/** Writes all of these rows or none, synced. */
-async function writeBatch(level: StateLevel, rows: readonly Row[], time: StateTime): Promise<void> {
+/** The row by which a batch tells that it is there. */
+export function markOf(batch: BatchRow): Row {
+  return encodeBatch(batch.number % batchSlots, batch)
+}
+
+/**
+ * Writes all of these rows or none, synced. Rejects with `StateDiskError` or `StateDamagedError`; the handle must not be written any
+ * more then.
+ */
+export async function writeBatch(level: StateLevel, rows: readonly Row[], time: StateTime): Promise<void> {
   const batch = level.batch()
   const stretch = new Stretch(time)
   for (const { key, value } of rows) {
@@ -176,19 +185,21 @@ async function writeBatch(level: StateLevel, rows: readonly Row[], time: StateTi
     else batch.put(key, value)
     if (stretch.over) await stretch.pause()
   }
-  await batch.write(synced)
+  try {
+    await batch.write(synced)
+  } catch (error) {
+    throw levelFailure(error, 'written')
+  }
 }
 
 /**
  * The number of the last batch in LevelDB and what it brought the state up to; undefined when there never was one.
  * Throws `StateDamagedError` when one before it is missing.
  */
-export async function lastBatch(
-  level: StateLevel,
-): Promise<{ readonly number: number; readonly lastApplied: number } | undefined> {
+export async function lastBatch(level: StateLevel): Promise<BatchRow | undefined> {
   const numbers: number[] = new Array(batchSlots).fill(0)
-  let last = { number: 0, lastApplied: 0 }
-  for await (const [key, value] of level.iterator(tableRange('batches'))) {
+  let last: BatchRow = { number: 0, lastApplied: 0 }
+  for await (const [key, value] of level.iterator(batchesRange)) {
     const batch = decodeBatch(key, value)
     numbers[batch.slot] = batch.number
     if (batch.number > last.number) last = batch
@@ -201,10 +212,4 @@ export async function lastBatch(
     )
   }
   return last
-}
-
-/** The deepest cause in LevelDB's own words. */
-export function reason(error: unknown): string {
-  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error
-  return cause instanceof Error ? cause.message : String(cause)
 }

@@ -79,6 +79,25 @@ export class MemoryState extends MemoryLevel<Uint8Array, Uint8Array> {
     )
   }
 
+  /** Like `restart`, with another value under a key, or none: a row that rotted, vanished or resurfaced. */
+  async altered(key: Uint8Array, value: Uint8Array | undefined): Promise<MemoryState> {
+    const survivor = await this.restart()
+    await memory._batch.call(
+      survivor,
+      [value === undefined ? { type: 'del', key } : { type: 'put', key, value }],
+      {},
+    )
+    return survivor
+  }
+
+  /** All that ever stood under a key, oldest first; undefined where it was deleted. */
+  versions(key: Uint8Array): readonly (Uint8Array | undefined)[] {
+    return this.#batches
+      .flatMap(({ operations }) => operations)
+      .filter((operation) => Buffer.compare(operation.key, key) === 0)
+      .map((operation) => (operation.type === 'put' ? operation.value : undefined))
+  }
+
   static async #of(batches: readonly Batch[], syncs: boolean): Promise<MemoryState> {
     const survivor = new MemoryState({ syncs })
     await survivor.open()

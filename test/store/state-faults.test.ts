@@ -10,8 +10,8 @@ import { StateDamagedError, seal } from '../../src/store/record.ts'
 import type { StateMachine } from '../../src/store/state-machine.ts'
 import { openLevel } from '../../src/store/state-open.ts'
 import { metaKey, recordKey } from '../../src/store/state-rows.ts'
-import { MemoryState } from './memory-state.ts'
-import { batch, bytes, del, dump, entry, set, Workshop } from './state-fixtures.ts'
+import type { MemoryState } from './memory-state.ts'
+import { batch, bytes, dump, entry, log, memory, set, Workshop } from './state-fixtures.ts'
 
 let workshop: Workshop
 
@@ -22,26 +22,6 @@ beforeEach(() => {
 afterEach(async () => {
   await workshop[Symbol.asyncDispose]()
 })
-
-async function memory(options = {}): Promise<MemoryState> {
-  const level = new MemoryState(options)
-  await level.open()
-  return level
-}
-
-/** Entries 1 to `count`, each writing a key of its own, one they share, and deleting an older one. */
-function log(count: number): readonly Entry[] {
-  return Array.from({ length: count }, (_, n) => {
-    const index = n + 1
-    const number = n * 3 + 1
-    const commands = [
-      [number, set(`key-${index}`, `value-${index}`)],
-      [number + 1, set('shared', `${index}`)],
-      [number + 2, del(`key-${index - 4}`)],
-    ] as const
-    return entry(index, [batch(commands, { acked: Math.max(0, number - 40) })])
-  })
-}
 
 async function stateAfter(entries: readonly Entry[]): Promise<readonly string[]> {
   const level = await memory()
@@ -245,7 +225,7 @@ describe('a failing write', () => {
         'can no longer be written',
       )
       expect(workshop.failures).toHaveLength(1)
-      expect(workshop.failures[0]?.message).toContain(
+      expect(workshop.failures[0]?.error.message).toContain(
         code === 'EIO' ? 'Input/output error' : 'No space left on device',
       )
       expect(state.durableIndex).toBe(1)
@@ -319,8 +299,8 @@ describe('a damaged row', () => {
       await expect(workshop.open(survivor)).rejects.toThrow(StateDamagedError)
       tried += 1
     }
-    // Batches, the first row, stores, tokens, an origin and its outcomes.
-    expect(tried).toBe(2 + 1 + 2 + 3 + 1 + 1)
+    // Batches, the mark of a clean close, the first row, stores, tokens, an origin and its outcomes.
+    expect(tried).toBe(2 + 1 + 1 + 2 + 3 + 1 + 1)
   })
 
   it('of a newer format is not called damage', async () => {

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Entry } from '../../src/raft/types.ts'
 import { encodeCommand, encodeEntryData } from '../../src/store/commands.ts'
+import type { StateFailure } from '../../src/store/state-failure.ts'
 import { StateMachine, type StateMachineOptions } from '../../src/store/state-machine.ts'
 import { openLevel } from '../../src/store/state-open.ts'
 import { localTable } from '../../src/store/state-rows.ts'
@@ -118,7 +119,7 @@ export function entry(
 
 /** Opens state machines and closes them, and what failed, after the test. */
 export class Workshop {
-  readonly failures: Error[] = []
+  readonly failures: StateFailure[] = []
   readonly #machines: StateMachine[] = []
   readonly #directories: string[] = []
 
@@ -129,7 +130,7 @@ export class Workshop {
   }
 
   async open(level: StateLevel, options: Partial<StateMachineOptions> = {}): Promise<Machine> {
-    const onFailure = (error: Error) => this.failures.push(error)
+    const onFailure = (failure: StateFailure) => this.failures.push(failure)
     const machine = await StateMachine.open({ level, founding, onFailure, ...options })
     this.#machines.push(machine)
     return new Machine(machine)
@@ -175,14 +176,38 @@ export class Machine {
   }
 }
 
+/** Every row of the replicated state. */
+export async function rows(level: StateLevel): Promise<readonly (readonly [Uint8Array, Uint8Array])[]> {
+  return (await level.iterator().all()).filter(([key]) => key[0] !== localTable)
+}
+
 /** Every row of the replicated state as hex, for comparing members; a node's own rows are left out. */
 export async function dump(level: StateLevel): Promise<readonly string[]> {
-  const rows: string[] = []
-  for await (const [key, value] of level.iterator()) {
-    if (key[0] !== localTable)
-      rows.push(`${Buffer.from(key).toString('hex')} ${Buffer.from(value).toString('hex')}`)
-  }
-  return rows
+  const all = await rows(level)
+  return all.map(
+    ([key, value]) => `${Buffer.from(key).toString('hex')} ${Buffer.from(value).toString('hex')}`,
+  )
+}
+
+/** Entries 1 to `count`, each writing a key of its own, one they share, and deleting an older one. */
+export function log(count: number): readonly Entry[] {
+  return Array.from({ length: count }, (_, n) => {
+    const index = n + 1
+    const number = n * 3 + 1
+    const commands = [
+      [number, set(`key-${index}`, `value-${index}`)],
+      [number + 1, set('shared', `${index}`)],
+      [number + 2, del(`key-${index - 4}`)],
+    ] as const
+    return entry(index, [batch(commands, { acked: Math.max(0, number - 40) })])
+  })
+}
+
+/** The twin in memory, opened. */
+export async function memory(options = {}): Promise<MemoryState> {
+  const level = new MemoryState(options)
+  await level.open()
+  return level
 }
 
 /** What LevelDB may stand on: the real one, and the twin that can lose and fail. Each opens the same place again. */
