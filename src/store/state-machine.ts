@@ -15,19 +15,18 @@ import {
   checkpointEvery,
   closedKey,
   type Digest,
-  decodeMeta,
   digestOf,
   encodeMark,
   encodeMeta,
   encodeStore,
   encodeToken,
   type Meta,
-  metaKey,
   recordKey,
 } from './state-rows.ts'
+import { StateSnapshot } from './state-snapshot.ts'
 import { type CommandStep, type OpenStore, type Step, stretches } from './state-steps.ts'
 import { realTime, type StateTime, Stretch } from './state-time.ts'
-import { type Verified, type VerifyOptions, verify } from './state-verify.ts'
+import { readMeta, type Verified, type VerifyOptions, verify } from './state-verify.ts'
 import { type Captured, type StateLevel, StateWriter, writeBatch } from './state-writer.ts'
 import type {
   Applied,
@@ -233,7 +232,6 @@ export class StateMachine implements StateReader {
    * machine, as it does when a read comes upon it; without any, the state is `verified`. Pins the versions it reads until it is done.
    */
   async recompute(options: VerifyOptions = {}): Promise<Verified> {
-    this.#checkUsable()
     return this.#reading(async () => {
       const snapshot = this.#level.snapshot()
       try {
@@ -242,6 +240,26 @@ export class StateMachine implements StateReader {
         return verified
       } finally {
         await snapshot.close()
+      }
+    })
+  }
+
+  /**
+   * The state as of everything applied so far, to be sent in chunks while this one goes on. The caller closes it; closing the state
+   * machine ends it.
+   */
+  async snapshot(): Promise<StateSnapshot> {
+    await this.flush()
+    return this.#reading(async () => {
+      const level = this.#level
+      const snapshot = level.snapshot()
+      try {
+        const meta = await readMeta(level, snapshot)
+        const reading = <T>(read: () => Promise<T>): Promise<T> => this.#reading(read)
+        return new StateSnapshot({ level, snapshot, meta, time: this.#time, reading })
+      } catch (error) {
+        await snapshot.close()
+        throw error
       }
     })
   }
@@ -299,10 +317,9 @@ export class StateMachine implements StateReader {
     return this.#reading(async () => {
       const snapshot = this.#level.snapshot()
       try {
-        const meta = await this.#level.get(metaKey, { snapshot })
-        assert(meta !== undefined, 'A founded state has its first row')
+        const { revision } = await readMeta(this.#level, snapshot)
         const page = await readPage(this.#level, { snapshot, store: store.number }, query, signal)
-        return { ...page, revision: decodeMeta(meta).revision }
+        return { ...page, revision }
       } finally {
         await snapshot.close()
       }
@@ -428,6 +445,7 @@ export class StateMachine implements StateReader {
 
   /** Runs a read of LevelDB. An error of LevelDB, and a row that is not what was written, ends the state machine. */
   async #reading<T>(read: () => Promise<T>): Promise<T> {
+    this.#checkUsable()
     try {
       return await read()
     } catch (error) {

@@ -15,6 +15,7 @@ import {
   decodeMeta,
   decodeStore,
   decodeToken,
+  loadingKey,
   type Meta,
   metaKey,
   type ReplicatedTable,
@@ -80,6 +81,9 @@ export type State = {
  */
 export async function loadState(level: StateLevel, founding: Founding): Promise<State> {
   const batch = await lastBatch(level)
+  if ((await level.get(loadingKey)) !== undefined) {
+    throw new StateDamagedError('The state on this disk is the beginning of a snapshot that was never whole.')
+  }
   const metaRow = await level.get(metaKey)
   if (batch === undefined || metaRow === undefined) {
     for await (const _ of level.keys({ limit: 1 })) {

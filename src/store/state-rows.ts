@@ -254,6 +254,19 @@ export function decodeMark(key: Uint8Array, value: Uint8Array): BatchRow {
   }
 }
 
+/** A snapshot being loaded: which one, and after which place of it to go on; from the beginning where there is none. */
+export type LoadingRow = Digest & { readonly term: number; readonly after: Uint8Array | undefined }
+
+export function encodeLoading({ index, term, digest, after }: LoadingRow): SealedRow {
+  const hex = after === undefined ? undefined : asBuffer(after).toString('hex')
+  return sealJson(loadingKey, { index, term, digest, after: hex })
+}
+
+export function decodeLoading(value: Uint8Array): LoadingRow {
+  const { after, ...rest } = unsealJson(loadingKey, value) as Digest & { term: number; after?: string }
+  return { ...rest, after: after === undefined ? undefined : Buffer.from(after, 'hex') }
+}
+
 const originFormat = 1
 
 export type OriginRow = { readonly peer: string; readonly boot: number; readonly floor: number }

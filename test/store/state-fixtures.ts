@@ -6,9 +6,11 @@ import { join } from 'node:path'
 import type { Entry } from '../../src/raft/types.ts'
 import { encodeCommand, encodeEntryData } from '../../src/store/commands.ts'
 import type { StateFailure } from '../../src/store/state-failure.ts'
+import type { StateLoader } from '../../src/store/state-loader.ts'
 import { StateMachine, type StateMachineOptions } from '../../src/store/state-machine.ts'
 import { openLevel } from '../../src/store/state-open.ts'
 import { localTable } from '../../src/store/state-rows.ts'
+import type { StateSnapshot } from '../../src/store/state-snapshot.ts'
 import type { StateLevel } from '../../src/store/state-writer.ts'
 import type {
   Applied,
@@ -201,6 +203,21 @@ export function log(count: number): readonly Entry[] {
     ] as const
     return entry(index, [batch(commands, { acked: Math.max(0, number - 40) })])
   })
+}
+
+/** Loads all chunks that are still missing; returns the size of the largest, in bytes. */
+export async function transfer(
+  snapshot: StateSnapshot,
+  loader: StateLoader,
+  maxBytes: number,
+): Promise<number> {
+  let largest = 0
+  while (!loader.complete) {
+    const chunk = await snapshot.chunk(loader.after, maxBytes)
+    largest = Math.max(largest, chunk.bytes.length)
+    await loader.add(chunk)
+  }
+  return largest
 }
 
 /** The twin in memory, opened. */
