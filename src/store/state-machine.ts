@@ -191,7 +191,7 @@ export class StateMachine implements StateReader {
   /**
    * Applies the entries that follow `lastApplied` and resolves with what their commands came to, in order. A command
    * that was decided before comes to the same again; one that its origin no longer waits for comes to nothing and is
-   * not in the answer. Waits while the overlay is full. Any rejection is final: the node must stop.
+   * not in the answer. Waits while the overlay is full. Any rejection is final; `failure` says what is to be done.
    */
   async apply(entries: readonly Entry[]): Promise<readonly Applied[]> {
     assert(!this.#applying, 'One apply at a time')
@@ -232,6 +232,7 @@ export class StateMachine implements StateReader {
    * machine, as it does when a read comes upon it; without any, the state is `verified`. Pins the versions it reads until it is done.
    */
   async recompute(options: VerifyOptions = {}): Promise<Verified> {
+    this.#checkUsable()
     return this.#reading(async () => {
       const snapshot = this.#level.snapshot()
       try {
@@ -255,7 +256,10 @@ export class StateMachine implements StateReader {
       const snapshot = level.snapshot()
       try {
         const meta = await readMeta(level, snapshot)
-        const reading = <T>(read: () => Promise<T>): Promise<T> => this.#reading(read)
+        const reading = async <T>(read: () => Promise<T>): Promise<T> => {
+          this.#checkUsable()
+          return this.#reading(read)
+        }
         return new StateSnapshot({ level, snapshot, meta, time: this.#time, reading })
       } catch (error) {
         await snapshot.close()
@@ -445,7 +449,6 @@ export class StateMachine implements StateReader {
 
   /** Runs a read of LevelDB. An error of LevelDB, and a row that is not what was written, ends the state machine. */
   async #reading<T>(read: () => Promise<T>): Promise<T> {
-    this.#checkUsable()
     try {
       return await read()
     } catch (error) {

@@ -266,6 +266,26 @@ describe('recomputing', () => {
     expect(workshop.failures).toEqual([])
   })
 
+  it('ends when the state machine is closed', async () => {
+    const level = await memory()
+    await applied(3, level)
+    let wake: (() => void) | undefined
+    const time = {
+      ...realTime,
+      after: (_: number, run: () => void) => {
+        wake = run
+        return () => undefined
+      },
+    }
+    const { state } = await workshop.open(await level.restart(), { time })
+    const recomputing = state.recompute({ bytesPerSecond: 1 })
+    await expect.poll(() => wake, { interval: 1 }).toBeDefined()
+    await state.close()
+    wake?.()
+    await expect(recomputing).rejects.toMatchObject({ code: 'shutting-down' })
+    expect(workshop.failures).toEqual([])
+  })
+
   it('changes nothing', async () => {
     const level = await memory()
     const state = await applied(5, level)

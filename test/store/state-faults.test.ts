@@ -11,6 +11,7 @@ import type { StateFailure } from '../../src/store/state-failure.ts'
 import type { StateMachine } from '../../src/store/state-machine.ts'
 import { openLevel } from '../../src/store/state-open.ts'
 import { metaKey, recordKey } from '../../src/store/state-rows.ts'
+import { realTime } from '../../src/store/state-time.ts'
 import type { MemoryState } from './memory-state.ts'
 import { batch, bytes, dump, entry, log, memory, set, Workshop } from './state-fixtures.ts'
 
@@ -123,6 +124,34 @@ describe('power loss', () => {
       await Promise.all([applying, ...flushes])
     },
   )
+})
+
+describe('being closed', () => {
+  it('in the middle of an entry ends that entry, and no other begins', async () => {
+    const level = await memory()
+    let clock = 0
+    let turns = 0
+    let closing: Promise<void> | undefined
+    const time = {
+      ...realTime,
+      // Every step takes long, so that there is a turn of others after each.
+      now: () => (clock += 10),
+      turn: async () => {
+        turns += 1
+        if (turns === 1500) closing = state.close()
+      },
+    }
+    const { state } = await workshop.open(level, { time })
+    // More keys than are fetched at once.
+    const commands = Array.from({ length: 3000 }, (_, n) => [n + 1, set(`key-${n}`, 'x')] as const)
+    const applying = state.apply([entry(1, [batch(commands)]), entry(2, [])])
+    await expect(applying).rejects.toMatchObject({ code: 'shutting-down' })
+    await closing
+    const { state: found } = await workshop.open(await level.restart())
+    expect(found.lastApplied).toBe(1)
+    expect(found.revision).toBe(3000)
+    expect(found.verified).toBe(true)
+  })
 })
 
 describe('a lost batch', () => {
