@@ -13,7 +13,9 @@ const algorithm = 'sha256'
 const scratch = Buffer.alloc(64 * 1024)
 const lengthSize = 4
 
-/** Of key and value together: two rows differ in it if they differ in anything, or if their bytes are split elsewhere. */
+/**
+ * Of key and value together: two rows differ in it if they differ in anything, or if their bytes are split elsewhere.
+ */
 export function hashRow(key: Uint8Array, value: Uint8Array): RowHash {
   const size = lengthSize + key.length + value.length
   const input = size <= scratch.length ? scratch : Buffer.allocUnsafe(lengthSize + key.length)
@@ -37,8 +39,9 @@ export function hexOf(lanes: Iterable<number>): string {
 export const emptySum = '0'.repeat(32)
 
 /**
- * A sum of row hashes, each lane modulo 2^32: the order of the rows does not matter, and a row is taken out as easily as it is put in.
- * A row that is absent, stale or altered leaves it different for good, also when it is overwritten later.
+ * A sum of row hashes, each lane modulo 2^32: the order of the rows does not matter, and a row is taken out as easily
+ * as it is put in. A row that is absent, stale or altered leaves it different for good, also when it is overwritten
+ * later.
  */
 export class RowSum {
   readonly #lanes = new Uint32Array(4)
@@ -63,8 +66,8 @@ export class RowSum {
 }
 
 /**
- * Every change of a replicated row, but of the first one that holds the sum, goes through here into the overlay: there
- * is no other way, so that no table can be forgotten in the digest.
+ * Every change of a replicated row, but of the first one that holds the sum, goes through here into the overlay:
+ * there is no other way, so that no table can be forgotten in the digest.
  */
 export class Ledger {
   readonly #overlay = new Overlay()

@@ -3,27 +3,27 @@
 import { StateDamagedError } from './record.ts'
 
 /**
- * LevelDB could not write or read. After one failed write a LevelDB handle may take further writes, synced ones too, and lose them.
- * Nothing is written through it any more.
+ * LevelDB could not write or read. After one failed write a LevelDB handle may take further writes, synced ones too,
+ * and lose them. Nothing is written through it any more.
  */
 export class StateDiskError extends Error {
   override readonly name = 'StateDiskError'
 }
 
 /**
- * The end of a state machine: nothing is served from it and nothing written after it. In each case the write-ahead log and
- * the vote are sound, so the node goes on voting and acknowledging unless it stops.
+ * The end of a state machine: nothing is served from it and nothing written after it. In each case the write-ahead
+ * log and the vote are sound, so the node goes on voting and acknowledging unless it stops.
  */
 export type StateFailure =
   /**
-   * Rows or batches on the disk are not what was written. Closing and opening again does not help: the state is to be replaced,
-   * by a snapshot or from the log.
+   * Rows or batches on the disk are not what was written. Closing and opening again does not help: the state is to be
+   * replaced, by a snapshot or from the log.
    */
   | { readonly type: 'damaged'; readonly error: StateDamagedError }
   /**
    * The disk refused. The state on it is whole as of a durable batch: close, open the same directory again and apply
-   * the log from there. Where the disk is full, that takes free space. One that comes again while reading, after it was opened
-   * anew, is a place that the disk cannot read any more, and to be treated as damage.
+   * the log from there. Where the disk is full, that takes free space. One that comes again while reading, after it
+   * was opened anew, is a place that the disk cannot read any more, and to be treated as damage.
    */
   | { readonly type: 'disk'; readonly error: StateDiskError }
   /** A command or a row that this build does not know, or a broken invariant: the node must stop. */
@@ -36,7 +36,9 @@ export function failureOf(error: Error): StateFailure {
   return { type: 'broken', error }
 }
 
-/** An error while reading or writing LevelDB, as what it means for the state; one that is not LevelDB's own, as it is. */
+/**
+ * An error while reading or writing LevelDB, as what it means for the state; one that is not LevelDB's own, as it is.
+ */
 export function levelFailure(error: unknown, verb: 'read' | 'written'): Error {
   if (error instanceof StateDamagedError || error instanceof StateDiskError) return error
   if (isCorruption(error)) {

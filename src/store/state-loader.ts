@@ -30,7 +30,10 @@ import { lastBatch, markOf, type StateLevel, writeBatch } from './state-writer.t
 export type ExpectedState = Digest & { readonly term: number }
 
 export type StateLoaderOptions = {
-  /** Opened (`openLevel`): empty, or with part of the same snapshot. The caller closes it; a state machine can be opened on it. */
+  /**
+   * Opened (`openLevel`): empty, or with part of the same snapshot. The caller closes it; a state machine can be
+   * opened on it.
+   */
   readonly level: StateLevel
   readonly expected: ExpectedState
   /** The real one when absent. */
@@ -51,7 +54,8 @@ type OpenRow = {
 
 /**
  * Each chunk is one synced, numbered batch, with the place to go on from in it. So what a receiver finds after it was
- * interrupted, by whatever, is proven as far as that place, and it goes on there. Until `finish` no state machine opens on it.
+ * interrupted, by whatever, is proven as far as that place, and it goes on there. Until `finish` no state machine
+ * opens on it.
  */
 export class StateLoader {
   readonly #level: StateLevel
@@ -67,8 +71,8 @@ export class StateLoader {
   #busy = false
 
   /**
-   * Rejects with `StateDamagedError` when what is there is another snapshot's, a state of its own, or has lost a batch: the caller deletes
-   * the directory and begins with an empty one.
+   * Rejects with `StateDamagedError` when what is there is another snapshot's, a state of its own, or has lost a
+   * batch: the caller deletes the directory and begins with an empty one.
    */
   static async open(options: StateLoaderOptions): Promise<StateLoader> {
     const { level, expected } = options
@@ -119,9 +123,9 @@ export class StateLoader {
   }
 
   /**
-   * Takes the chunk that follows `after`, durably. Rejects with `ChunkRefusedError`, and has taken nothing, when it is not that one or
-   * was damaged on its way; it may be asked for again. After `StateDiskError` the LevelDB is to be closed; opened again, it
-   * goes on from what it then holds.
+   * Takes the chunk that follows `after`, durably. Rejects with `ChunkRefusedError`, and has taken nothing, when it
+   * is not that one or was damaged on its way; it may be asked for again. After `StateDiskError` the LevelDB is to be
+   * closed; opened again, it goes on from what it then holds.
    */
   async add(chunk: Chunk): Promise<void> {
     assert(!this.#busy, 'One chunk at a time')
@@ -141,8 +145,9 @@ export class StateLoader {
   }
 
   /**
-   * Reads back what LevelDB holds, row by row, and makes it a state that `StateMachine.open` takes as whole, if it is the one
-   * expected; rejects with `StateDamagedError` if not. Its files' names are durable once the directory has been synced.
+   * Reads back what LevelDB holds, row by row, and makes it a state that `StateMachine.open` takes as whole, if it is
+   * the one expected; rejects with `StateDamagedError` if not. Its files' names are durable once the directory has
+   * been synced.
    */
   async finish(options: VerifyOptions = {}): Promise<Verified> {
     assert(this.#complete, 'A snapshot is loaded when its last chunk is')
@@ -209,7 +214,9 @@ export class StateLoader {
     return { rows, lastKey, open }
   }
 
-  /** `lastKey` is the row after which to go on, should this be interrupted; undefined when the snapshot is complete. */
+  /**
+   * `lastKey` is the row after which to go on, should this be interrupted; undefined when the snapshot is complete.
+   */
   async #write(rows: readonly SealedRow[], lastKey: Uint8Array | undefined): Promise<void> {
     const number = this.#lastBatch + 1
     const after = lastKey === undefined ? undefined : placeAfter(lastKey)

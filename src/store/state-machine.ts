@@ -50,7 +50,10 @@ export type StateMachineOptions = {
   readonly overlayBytes?: number
   /** The real one when absent. */
   readonly time?: StateTime
-  /** Called once, with the first failure. Nothing is served or written after it; the state machine is still to be closed. */
+  /**
+   * Called once, with the first failure. Nothing is served or written after it; the state machine is still to be
+   * closed.
+   */
   readonly onFailure: (failure: StateFailure) => void
 }
 
@@ -162,8 +165,9 @@ export class StateMachine implements StateReader {
   }
 
   /**
-   * Whether the rows in LevelDB are known to be whole: it was closed properly, or `recompute` has found so since. Until then LevelDB
-   * may have lost rows in a crash without a trace, and linearizable reads belong to another node (`safety.md`, rule 9).
+   * Whether the rows in LevelDB are known to be whole: it was closed properly, or `recompute` has found so since.
+   * Until then LevelDB may have lost rows in a crash without a trace, and linearizable reads belong to another node
+   * (`safety.md`, rule 9).
    */
   get verified(): boolean {
     return this.#verified
@@ -228,8 +232,9 @@ export class StateMachine implements StateReader {
   }
 
   /**
-   * Reads every row of the state as LevelDB has it, beside everything else, and holds it against the digest. Damage ends the state
-   * machine, as it does when a read comes upon it; without any, the state is `verified`. Pins the versions it reads until it is done.
+   * Reads every row of the state as LevelDB has it, beside everything else, and holds it against the digest. Damage
+   * ends the state machine, as it does when a read comes upon it; without any, the state is `verified`. Pins the
+   * versions it reads until it is done.
    */
   async recompute(options: VerifyOptions = {}): Promise<Verified> {
     this.#checkUsable()
@@ -246,8 +251,8 @@ export class StateMachine implements StateReader {
   }
 
   /**
-   * The state as of everything applied so far, to be sent in chunks while this one goes on. The caller closes it; closing the state
-   * machine ends it.
+   * The state as of everything applied so far, to be sent in chunks while this one goes on. The caller closes it;
+   * closing the state machine ends it.
    */
   async snapshot(): Promise<StateSnapshot> {
     await this.flush()
@@ -268,7 +273,10 @@ export class StateMachine implements StateReader {
     })
   }
 
-  /** Flushes and closes LevelDB, unless it has failed: then it only closes it. Reads under way may reject with `shutting-down`. */
+  /**
+   * Flushes and closes LevelDB, unless it has failed: then it only closes it. Reads under way may reject with
+   * `shutting-down`.
+   */
   close(): Promise<void> {
     this.#closed ??= this.#close()
     return this.#closed
@@ -425,7 +433,9 @@ export class StateMachine implements StateReader {
     return { lastApplied: meta.lastApplied, meta: encodeMeta(meta) }
   }
 
-  /** The first row as it is now; the tables that are kept in memory are written down before, being part of its sum. */
+  /**
+   * The first row as it is now; the tables that are kept in memory are written down before, being part of its sum.
+   */
   #meta(): Meta {
     for (const store of this.#changedStores) this.#ledger.write(encodeStore(store))
     this.#changedStores.clear()

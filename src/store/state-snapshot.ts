@@ -51,15 +51,18 @@ export class StateSnapshot {
     this.#options = options
   }
 
-  /** Holds the rows against the digest: the sender's half of making sure that no damage is sent on (`safety.md`, rule 9). */
+  /**
+   * Holds the rows against the digest: the sender's half of making sure that no damage is sent on (`safety.md`, rule
+   * 9).
+   */
   verify(options: VerifyOptions = {}): Promise<Verified> {
     return this.#options.reading(() => verify(this.#options, options))
   }
 
   /**
-   * The rows that follow the cursor, the first ones without it, in at most `maxBytes`, which is 64 KiB or more; a row that is larger
-   * comes in pieces. `next` is the cursor of the chunk that follows, undefined after the last. The same question gets the same bytes.
-   * Rejects with `ChunkRefusedError` for a cursor that cannot be this snapshot's.
+   * The rows that follow the cursor, the first ones without it, in at most `maxBytes`, which is 64 KiB or more; a row
+   * that is larger comes in pieces. `next` is the cursor of the chunk that follows, undefined after the last. The
+   * same question gets the same bytes. Rejects with `ChunkRefusedError` for a cursor that cannot be this snapshot's.
    */
   chunk(after: Cursor | undefined, maxBytes: number): Promise<Chunk & { readonly next: Cursor | undefined }> {
     return this.#options.reading(() => this.#chunk(after, maxBytes))

@@ -22,7 +22,9 @@ import type { StateLevel } from './state-writer.ts'
 
 export type VerifyOptions = {
   readonly signal?: AbortSignal | undefined
-  /** Reads at most this much on average, so that a scrub leaves the disk to others; as fast as it goes when absent. */
+  /**
+   * Reads at most this much on average, so that a scrub leaves the disk to others; as fast as it goes when absent.
+   */
   readonly bytesPerSecond?: number | undefined
 }
 
@@ -43,7 +45,9 @@ const decoders: Record<ReplicatedTable, (key: Uint8Array, value: Uint8Array) => 
   records: decodeRecord,
 }
 
-/** Throws `StateDamagedError` for a row that is not what was written, and a plain error for a row of another build. */
+/**
+ * Throws `StateDamagedError` for a row that is not what was written, and a plain error for a row of another build.
+ */
 export function checkRow(key: Uint8Array, value: Uint8Array): void {
   decoders[tableOf(key)](key, value)
 }
@@ -51,8 +55,8 @@ export function checkRow(key: Uint8Array, value: Uint8Array): void {
 type Whole = { readonly level: StateLevel; readonly snapshot: AbstractSnapshot; readonly time: StateTime }
 
 /**
- * Rejects with `StateDamagedError` unless the rows are whole, and with the reason of `signal`. Everything is read from the
- * one LevelDB snapshot, the digest too: batches go on meanwhile.
+ * Rejects with `StateDamagedError` unless the rows are whole, and with the reason of `signal`. Everything is read
+ * from the one LevelDB snapshot, the digest too: batches go on meanwhile.
  */
 export async function verify(
   { level, snapshot, time }: Whole,

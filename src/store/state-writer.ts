@@ -50,7 +50,9 @@ export class StateWriter {
   #durableIndex: number
   /** Something was applied that no batch has taken. */
   #changed = false
-  /** An entry is being applied: half of one must never be in a batch, since the other half would come after a crash. */
+  /**
+   * An entry is being applied: half of one must never be in a batch, since the other half would come after a crash.
+   */
   #held = false
   #writing = false
   /** Takes back the timer of the next batch, while there is one. */
@@ -174,8 +176,8 @@ export function markOf(batch: BatchRow): Row {
 }
 
 /**
- * Writes all of these rows or none, synced. Rejects with `StateDiskError` or `StateDamagedError`; the handle must not be written any
- * more then.
+ * Writes all of these rows or none, synced. Rejects with `StateDiskError` or `StateDamagedError`; the handle must not
+ * be written any more then.
  */
 export async function writeBatch(level: StateLevel, rows: readonly Row[], time: StateTime): Promise<void> {
   const batch = level.batch()
