@@ -70,7 +70,11 @@ export class Storage {
         return storage
       }
       const { founding } = peeked.base
-      const machine = await StateMachine.open({ level, founding, onFailure: options.onFailure })
+      const machine = await StateMachine.open({
+        level,
+        founding,
+        onFailure: ({ error }) => options.onFailure(error),
+      })
       const wal = await Wal.open({
         disk,
         directory: log,
@@ -115,7 +119,7 @@ export class Storage {
     const log = join(directory, 'log')
     const wal = await Wal.create({ disk, directory: log, node: self, founding, now, elapsed, drawSalt })
     this.#empty = undefined
-    const machine = await StateMachine.open({ level, founding, onFailure })
+    const machine = await StateMachine.open({ level, founding, onFailure: ({ error }) => onFailure(error) })
     this.#opened = { wal, machine, hardState: wal.recovered.hardState }
   }
 

@@ -3,24 +3,31 @@
 import assert from 'node:assert/strict'
 import { TrivetError } from '../errors.ts'
 import type { Configuration, Entry } from '../raft/types.ts'
-import { Overlay, rowName } from './overlay.ts'
+import { rowName } from './overlay.ts'
 import { decodeRecord, encodeRecord, StateDamagedError } from './record.ts'
 import { decide } from './state-decide.ts'
+import type { Ledger } from './state-digest.ts'
+import { levelFailure, StateDiskError, type StateFailure } from './state-failure.ts'
 import { itemOf, orAborted, readPage } from './state-list.ts'
-import { isCorruption, loadState, type State } from './state-open.ts'
+import { loadState, type State } from './state-open.ts'
 import type { Origins } from './state-origins.ts'
 import {
-  decodeMeta,
+  checkpointEvery,
+  closedKey,
+  type Digest,
+  digestOf,
+  encodeMark,
   encodeMeta,
   encodeStore,
   encodeToken,
   type Meta,
-  metaKey,
   recordKey,
 } from './state-rows.ts'
+import { StateSnapshot } from './state-snapshot.ts'
 import { type CommandStep, type OpenStore, type Step, stretches } from './state-steps.ts'
 import { realTime, type StateTime, Stretch } from './state-time.ts'
-import { type Captured, reason, type StateLevel, StateWriter } from './state-writer.ts'
+import { readMeta, type Verified, type VerifyOptions, verify } from './state-verify.ts'
+import { type Captured, type StateLevel, StateWriter, writeBatch } from './state-writer.ts'
 import type {
   Applied,
   Founding,
@@ -43,8 +50,11 @@ export type StateMachineOptions = {
   readonly overlayBytes?: number
   /** The real one when absent. */
   readonly time?: StateTime
-  /** Called once, with the first error: LevelDB cannot be written or read, or is damaged. Nothing is served after it. */
-  readonly onFailure: (error: Error) => void
+  /**
+   * Called once, with the first failure. Nothing is served or written after it; the state machine is still to be
+   * closed.
+   */
+  readonly onFailure: (failure: StateFailure) => void
 }
 
 /** What stands under the keys of a stretch of commands, by row name, kept up to date while they are applied. */
@@ -56,7 +66,7 @@ type Present = Map<string, Uint8Array | undefined>
  */
 export class StateMachine implements StateReader {
   readonly #level: StateLevel
-  readonly #overlay = new Overlay()
+  readonly #ledger: Ledger
   readonly #overlayBytes: number
   readonly #writer: StateWriter
   readonly #time: StateTime
@@ -72,7 +82,11 @@ export class StateMachine implements StateReader {
   #revision: number
   /** The stamp of the last entry that had one. */
   #stamp: number
+  /** Of the last batch cut. */
+  #digest: Digest
+  #checkpoint: Digest | undefined
   #applying = false
+  #verified: boolean
   #closed: Promise<void> | undefined
 
   /**
@@ -84,19 +98,19 @@ export class StateMachine implements StateReader {
       const state = await loadState(options.level, options.founding)
       const machine = new StateMachine(options, state)
       if (state.lastBatch === 0) await machine.#found(state)
+      else if (state.clean) await machine.#begin()
       return machine
     } catch (error) {
       await options.level.close()
-      if (isCorruption(error)) {
-        throw new StateDamagedError(`The state on this disk is damaged: ${reason(error)}.`, { cause: error })
-      }
-      throw error
+      throw levelFailure(error, 'read')
     }
   }
 
-  private constructor(options: StateMachineOptions, { meta, stores, tokens, origins, lastBatch }: State) {
+  private constructor(options: StateMachineOptions, state: State) {
+    const { meta, ledger, stores, tokens, origins, lastBatch } = state
     this.#level = options.level
     this.#overlayBytes = options.overlayBytes ?? 32 * 1024 * 1024
+    this.#ledger = ledger
     this.#founded = meta
     this.#stores = new Map(stores.map((store) => [store.definition.name, { ...store }]))
     this.#tokens = new Map(tokens.map((token) => [token.hash, token]))
@@ -106,10 +120,13 @@ export class StateMachine implements StateReader {
     this.#lastAppliedTerm = meta.lastAppliedTerm
     this.#revision = meta.revision
     this.#stamp = meta.time
+    this.#verified = state.clean
+    this.#digest = digestOf(meta)
+    this.#checkpoint = meta.checkpoint
     this.#time = options.time ?? realTime
     this.#writer = new StateWriter({
       level: options.level,
-      overlay: this.#overlay,
+      overlay: ledger.overlay,
       time: this.#time,
       flushEveryMs: options.flushEveryMs ?? 5,
       lastBatch,
@@ -126,11 +143,6 @@ export class StateMachine implements StateReader {
 
   get lastAppliedTerm(): number {
     return this.#lastAppliedTerm
-  }
-
-  /** Why nothing is applied or served any more: the first error of LevelDB, or the damage found in it. */
-  get failure(): Error | undefined {
-    return this.#writer.failure
   }
 
   /** The highest index that LevelDB holds, synced. */
@@ -152,6 +164,30 @@ export class StateMachine implements StateReader {
     return this.#revision
   }
 
+  /**
+   * Whether the rows in LevelDB are known to be whole: it was closed properly, or `recompute` has found so since.
+   * Until then LevelDB may have lost rows in a crash without a trace, and linearizable reads belong to another node
+   * (`safety.md`, rule 9).
+   */
+  get verified(): boolean {
+    return this.#verified
+  }
+
+  /** Why nothing is served any more, if so. */
+  get failure(): StateFailure | undefined {
+    return this.#writer.failure
+  }
+
+  /** The digest of the state as the last batch took it to LevelDB; after `flush`, of all that was applied. */
+  get digest(): Digest {
+    return this.#digest
+  }
+
+  /** The digest at the last index that is a multiple of `checkpointEvery`. */
+  get digestAt(): Digest | undefined {
+    return this.#checkpoint
+  }
+
   get clusterId(): string {
     return this.#founded.clusterId
   }
@@ -159,7 +195,7 @@ export class StateMachine implements StateReader {
   /**
    * Applies the entries that follow `lastApplied` and resolves with what their commands came to, in order. A command
    * that was decided before comes to the same again; one that its origin no longer waits for comes to nothing and is
-   * not in the answer. Waits while the overlay is full. Any rejection is final: the node must stop.
+   * not in the answer. Waits while the overlay is full. Any rejection is final; `failure` says what is to be done.
    */
   async apply(entries: readonly Entry[]): Promise<readonly Applied[]> {
     assert(!this.#applying, 'One apply at a time')
@@ -174,7 +210,8 @@ export class StateMachine implements StateReader {
         for (const step of steps) {
           if (step.type === 'begin') this.#checkUsable()
           this.#take(step, present, applied)
-          if (step.type === 'end' && this.#overlay.bytes > this.#overlayBytes) await this.#writer.flush()
+          if (step.type === 'end' && this.#ledger.overlay.bytes > this.#overlayBytes)
+            await this.#writer.flush()
           if (stretch.over) await stretch.pause()
         }
       }
@@ -194,7 +231,52 @@ export class StateMachine implements StateReader {
     await this.#writer.flush()
   }
 
-  /** Flushes and closes LevelDB. Reads that are under way may reject with `shutting-down`. */
+  /**
+   * Reads every row of the state as LevelDB has it, beside everything else, and holds it against the digest. Damage
+   * ends the state machine, as it does when a read comes upon it; without any, the state is `verified`. Pins the
+   * versions it reads until it is done.
+   */
+  async recompute(options: VerifyOptions = {}): Promise<Verified> {
+    this.#checkUsable()
+    return this.#reading(async () => {
+      const snapshot = this.#level.snapshot()
+      try {
+        const verified = await verify({ level: this.#level, snapshot, time: this.#time }, options)
+        this.#verified = true
+        return verified
+      } finally {
+        await snapshot.close()
+      }
+    })
+  }
+
+  /**
+   * The state as of everything applied so far, to be sent in chunks while this one goes on. The caller closes it;
+   * closing the state machine ends it.
+   */
+  async snapshot(): Promise<StateSnapshot> {
+    await this.flush()
+    return this.#reading(async () => {
+      const level = this.#level
+      const snapshot = level.snapshot()
+      try {
+        const meta = await readMeta(level, snapshot)
+        const reading = async <T>(read: () => Promise<T>): Promise<T> => {
+          this.#checkUsable()
+          return this.#reading(read)
+        }
+        return new StateSnapshot({ level, snapshot, meta, time: this.#time, reading })
+      } catch (error) {
+        await snapshot.close()
+        throw error
+      }
+    })
+  }
+
+  /**
+   * Flushes and closes LevelDB, unless it has failed: then it only closes it. Reads under way may reject with
+   * `shutting-down`.
+   */
   close(): Promise<void> {
     this.#closed ??= this.#close()
     return this.#closed
@@ -202,7 +284,10 @@ export class StateMachine implements StateReader {
 
   async #close(): Promise<void> {
     try {
-      if (this.#writer.failure === undefined) await this.#writer.flush()
+      if (this.#writer.failure !== undefined) return
+      await this.#writer.flush()
+      if (!this.#verified) return
+      await writeBatch(this.#level, [encodeMark(closedKey, this.#writer.lastBatch)], this.#time)
     } finally {
       await this.#level.close()
     }
@@ -227,7 +312,7 @@ export class StateMachine implements StateReader {
     const open = this.#stores.get(store)
     if (open === undefined) return undefined
     const rowKey = recordKey(open.number, key)
-    const waiting = this.#overlay.get(rowName(rowKey))
+    const waiting = this.#ledger.overlay.get(rowName(rowKey))
     return this.#reading(async () => {
       const row = waiting === undefined ? await this.#level.get(rowKey) : waiting.value
       return row === undefined ? undefined : itemOf(rowKey, row)
@@ -244,23 +329,24 @@ export class StateMachine implements StateReader {
     return this.#reading(async () => {
       const snapshot = this.#level.snapshot()
       try {
-        const meta = await this.#level.get(metaKey, { snapshot })
-        assert(meta !== undefined, 'A founded state has its first row')
+        const { revision } = await readMeta(this.#level, snapshot)
         const page = await readPage(this.#level, { snapshot, store: store.number }, query, signal)
-        return { ...page, revision: decodeMeta(meta).revision }
+        return { ...page, revision }
       } finally {
         await snapshot.close()
       }
     })
   }
 
+  /** Whatever ends this process from now on, but `close`, ends it uncleanly. */
+  async #begin(): Promise<void> {
+    await writeBatch(this.#level, [{ key: closedKey, value: undefined }], this.#time)
+  }
+
   async #found({ tokens }: State): Promise<void> {
     this.#writer.hold()
     for (const store of this.#stores.values()) this.#changedStores.add(store)
-    for (const token of tokens) {
-      const row = encodeToken(token)
-      this.#overlay.put(rowName(row.key), row)
-    }
+    for (const token of tokens) this.#ledger.write(encodeToken(token))
     this.#writer.release()
     await this.#writer.flush()
   }
@@ -270,7 +356,7 @@ export class StateMachine implements StateReader {
     const missing: { readonly key: Buffer; readonly name: string }[] = []
     for (const step of steps) {
       if (step.type !== 'command' || step.row === undefined || present.has(step.row.name)) continue
-      const waiting = this.#overlay.get(step.row.name)
+      const waiting = this.#ledger.overlay.get(step.row.name)
       // Held on to here: a batch that ends meanwhile takes it out of the overlay.
       present.set(step.row.name, waiting?.value)
       if (waiting === undefined) missing.push(step.row)
@@ -305,6 +391,7 @@ export class StateMachine implements StateReader {
         this.#lastApplied = step.entry.index
         this.#lastAppliedTerm = step.entry.term
         if (step.entry.type === 'configuration') this.#configuration = step.entry.configuration
+        if (step.entry.index % checkpointEvery === 0) this.#checkpoint = digestOf(this.#meta())
         this.#writer.release()
         break
       default:
@@ -328,7 +415,7 @@ export class StateMachine implements StateReader {
     if (decision.type !== 'nothing') {
       assert(row !== undefined, 'Only a store that exists is written to')
       const value = decision.type === 'put' ? encodeRecord(row.key, decision.record) : undefined
-      this.#overlay.put(row.name, { key: row.key, value })
+      this.#ledger.replace(row.name, { key: row.key, value }, stands)
       present.set(row.name, value)
       const after = decision.type === 'put' ? decision.record : undefined
       row.store.keys += (after === undefined ? 0 : 1) - (before === undefined ? 0 : 1)
@@ -339,23 +426,34 @@ export class StateMachine implements StateReader {
     return decision.outcome
   }
 
-  /** What a batch holds besides the records: the rows of what is kept whole in memory. */
+  /** Between two entries, when a batch is cut. */
   #capture(): Captured {
-    const rows = [...this.#changedStores].map(encodeStore)
+    const meta = this.#meta()
+    this.#digest = digestOf(meta)
+    return { lastApplied: meta.lastApplied, meta: encodeMeta(meta) }
+  }
+
+  /**
+   * The first row as it is now; the tables that are kept in memory are written down before, being part of its sum.
+   */
+  #meta(): Meta {
+    for (const store of this.#changedStores) this.#ledger.write(encodeStore(store))
     this.#changedStores.clear()
-    const meta = encodeMeta({
+    for (const row of this.#origins.takeRows()) this.#ledger.write(row)
+    return {
       ...this.#founded,
       lastApplied: this.#lastApplied,
       lastAppliedTerm: this.#lastAppliedTerm,
       revision: this.#revision,
       time: this.#stamp,
       configuration: this.#configuration,
-    })
-    return { lastApplied: this.#lastApplied, rows: [...rows, ...this.#origins.takeRows(), meta] }
+      sum: this.#ledger.sum,
+      checkpoint: this.#checkpoint,
+    }
   }
 
   #checkUsable(): void {
-    if (this.#writer.failure !== undefined) throw this.#writer.failure
+    if (this.#writer.failure !== undefined) throw this.#writer.failure.error
     if (this.#closed !== undefined) throw new TrivetError('shutting-down', 'The state is being closed.')
   }
 
@@ -365,18 +463,15 @@ export class StateMachine implements StateReader {
       return await read()
     } catch (error) {
       if (this.#level.status !== 'open') this.#checkUsable()
-      throw isLevelError(error) || error instanceof StateDamagedError ? this.#fail(error) : error
+      const failure = levelFailure(error, 'read')
+      const ends = failure instanceof StateDamagedError || failure instanceof StateDiskError
+      throw ends ? this.#fail(failure) : error
     }
   }
 
-  /** Returns the error to throw: the first one, which may be another. */
+  /** Returns the error to throw: that of the first failure. */
   #fail(error: unknown): Error {
-    const failure =
-      error instanceof Error && !isLevelError(error)
-        ? error
-        : new StateDamagedError(`The state on this disk cannot be read: ${reason(error)}.`, { cause: error })
-    this.#writer.fail(failure)
-    return this.#writer.failure ?? failure
+    return this.#writer.fail(levelFailure(error, 'read')).error
   }
 }
 
@@ -386,8 +481,4 @@ function statusOf({ number, definition, keys, bytes }: OpenStore): StoreStatus {
 
 function sizeOf(key: Uint8Array, record: { readonly value: Uint8Array } | undefined): number {
   return record === undefined ? 0 : key.length + record.value.length
-}
-
-function isLevelError(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && String(error.code).startsWith('LEVEL_')
 }

@@ -4,18 +4,27 @@ import assert from 'node:assert/strict'
 import { open } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { Level } from 'level'
+import { commandVersion } from './commands.ts'
 import { StateDamagedError } from './record.ts'
+import { emptySum, Ledger } from './state-digest.ts'
+import { hasCode, isCorruption, reason } from './state-failure.ts'
 import { Origins } from './state-origins.ts'
 import {
+  closedKey,
+  decodeMark,
   decodeMeta,
   decodeStore,
   decodeToken,
+  loadingKey,
   type Meta,
   metaKey,
+  type ReplicatedTable,
   type StoreRow,
+  tableOf,
   tableRange,
+  unknownRanges,
 } from './state-rows.ts'
-import { lastBatch, reason, type StateLevel } from './state-writer.ts'
+import { lastBatch, type StateLevel } from './state-writer.ts'
 import type { Founding, Token } from './types.ts'
 
 /**
@@ -52,24 +61,18 @@ async function syncDirectory(directory: string): Promise<void> {
   }
 }
 
-/** Whether LevelDB says that what it read is not what it wrote. */
-export function isCorruption(error: unknown): boolean {
-  return hasCode(error, 'LEVEL_CORRUPTION')
-}
-
-function hasCode(error: unknown, code: string): boolean {
-  if (!(error instanceof Error)) return false
-  return ('code' in error && error.code === code) || hasCode(error.cause, code)
-}
-
 /** The replicated state as far as it is kept in memory: everything but the records. */
 export type State = {
   readonly meta: Meta
+  /** Knows all rows that are kept in memory. */
+  readonly ledger: Ledger
   readonly stores: readonly StoreRow[]
   readonly tokens: readonly Token[]
   readonly origins: Origins
   /** The number of the last batch; 0 when LevelDB is empty and the state is the founding's. */
   readonly lastBatch: number
+  /** LevelDB was closed by `StateMachine.close` the last time, with a state that was whole. */
+  readonly clean: boolean
 }
 
 /**
@@ -78,6 +81,9 @@ export type State = {
  */
 export async function loadState(level: StateLevel, founding: Founding): Promise<State> {
   const batch = await lastBatch(level)
+  if ((await level.get(loadingKey)) !== undefined) {
+    throw new StateDamagedError('The state on this disk is the beginning of a snapshot that was never whole.')
+  }
   const metaRow = await level.get(metaKey)
   if (batch === undefined || metaRow === undefined) {
     for await (const _ of level.keys({ limit: 1 })) {
@@ -88,6 +94,14 @@ export async function loadState(level: StateLevel, founding: Founding): Promise<
     return foundedState(founding)
   }
   const meta = decodeMeta(metaRow)
+  if (meta.commandVersion > commandVersion) {
+    throw new Error(
+      `The state on this disk came from commands of version ${meta.commandVersion}, and this build understands version ${commandVersion}: install a newer Trivet on this node.`,
+    )
+  }
+  for (const range of unknownRanges()) {
+    for await (const key of level.keys({ ...range, limit: 1 })) tableOf(key)
+  }
   if (meta.clusterId !== founding.clusterId) {
     throw new Error(
       `The state on this disk belongs to cluster ${meta.clusterId}, and this node to ${founding.clusterId}.`,
@@ -99,13 +113,26 @@ export async function loadState(level: StateLevel, founding: Founding): Promise<
     )
   }
   const stores: StoreRow[] = []
-  for await (const [key, value] of level.iterator(tableRange('stores'))) stores.push(decodeStore(key, value))
   const tokens: Token[] = []
-  for await (const [key, value] of level.iterator(tableRange('tokens'))) tokens.push(decodeToken(key, value))
   const origins = new Origins()
-  for await (const [key, value] of level.iterator(tableRange('origins'))) origins.loadOrigin(key, value)
-  for await (const [key, value] of level.iterator(tableRange('outcomes'))) origins.loadOutcomes(key, value)
-  return { meta, stores, tokens, origins, lastBatch: batch.number }
+  const ledger = new Ledger(meta.sum)
+  const load = async (
+    table: ReplicatedTable,
+    take: (key: Uint8Array, value: Uint8Array) => void,
+  ): Promise<void> => {
+    for await (const [key, value] of level.iterator(tableRange(table))) {
+      take(key, value)
+      ledger.load(key, value)
+    }
+  }
+  await load('stores', (key, value) => stores.push(decodeStore(key, value)))
+  await load('tokens', (key, value) => tokens.push(decodeToken(key, value)))
+  await load('origins', (key, value) => origins.loadOrigin(key, value))
+  await load('outcomes', (key, value) => origins.loadOutcomes(key, value))
+  const closed = await level.get(closedKey)
+  const mark = closed === undefined ? undefined : decodeMark(closedKey, closed)
+  const clean = mark?.number === batch.number && mark.lastApplied === batch.lastApplied
+  return { meta, ledger, stores, tokens, origins, lastBatch: batch.number, clean }
 }
 
 /** What the cluster is at index 0. Stores get their internal numbers in the order of the founding. */
@@ -127,7 +154,10 @@ function foundedState(founding: Founding): State {
       valueBytes,
       commandVersion,
       configuration,
+      sum: emptySum,
+      checkpoint: undefined,
     },
+    ledger: new Ledger(emptySum),
     stores: founding.stores.map((definition, index) => ({
       number: index + 1,
       definition,
@@ -137,5 +167,6 @@ function foundedState(founding: Founding): State {
     tokens: founding.tokens,
     origins: new Origins(),
     lastBatch: 0,
+    clean: true,
   }
 }

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { isErrorCode } from '../errors.ts'
 import type { Row } from './overlay.ts'
-import { seal, sealSize, unseal } from './record.ts'
+import { StateDamagedError, seal, sealSize, unseal } from './record.ts'
 import { decodeOrigin, encodeOrigin, outcomesKey, readOutcomesKey, type SegmentId } from './state-rows.ts'
 import type { Outcome } from './types.ts'
 
@@ -59,7 +59,12 @@ export class Origins {
     const id = readOutcomesKey(key)
     const outcomes = decodeOutcomes(key, value)
     const origin = this.#origins.get(id.peer)
-    assert(origin?.boot === id.boot, 'Outcomes are kept for the present boot of a known origin')
+    // Outcomes are kept for the present boot of a known origin, and both rows change in one batch.
+    if (origin?.boot !== id.boot) {
+      throw new StateDamagedError(
+        `The state on this disk is damaged: it has outcomes of boot ${id.boot} of ${id.peer}, and ${origin === undefined ? 'no row of that origin' : `the origin's row is of boot ${origin.boot}`}.`,
+      )
+    }
     origin.segments.set(id.segment, { id, outcomes, stored: true })
   }
 
@@ -203,7 +208,8 @@ function kindOf(outcome: Outcome): number {
   }
 }
 
-function decodeOutcomes(key: Uint8Array, value: Uint8Array): (Outcome | undefined)[] {
+/** What `encodeOutcomes` wrote, by place in the segment. */
+export function decodeOutcomes(key: Uint8Array, value: Uint8Array): (Outcome | undefined)[] {
   const row = unseal(key, outcomesFormat, value)
   const outcomes: (Outcome | undefined)[] = new Array(perSegment).fill(undefined)
   let at = sealSize

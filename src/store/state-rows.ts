@@ -3,13 +3,12 @@
 import assert from 'node:assert/strict'
 import type { Configuration } from '../raft/types.ts'
 import { asBuffer, seal, sealSize, unseal } from './record.ts'
+import { hashRow, hexOf } from './state-digest.ts'
 import type { StoreDefinition, Token } from './types.ts'
 
-// A row's key begins with its table. All tables but `batches` are the replicated state: equal, byte for byte, on all
-// members that have applied the same entries. Integers in keys are big-endian, so that LevelDB's order is theirs.
+// A row's key begins with its table. These are the replicated state: equal, byte for byte, on all members that have
+// applied the same entries. Integers in keys are big-endian, so that LevelDB's order is theirs.
 const tables = {
-  /** slot u16 → which batch last took the slot. This node's own. */
-  batches: 0x00,
   /** → `Meta`. */
   meta: 0x01,
   /** number u32 → `StoreRow`. */
@@ -24,15 +23,50 @@ const tables = {
   records: 0x10,
 } as const
 
-export type Table = keyof typeof tables
+export type ReplicatedTable = keyof typeof tables
+
+const tableOfByte = new Map(
+  Object.entries(tables).map(([table, byte]) => [byte as number, table as ReplicatedTable]),
+)
+
+/** The table of a replicated row. Throws an operator's sentence for one that this build does not know. */
+export function tableOf(key: Uint8Array): ReplicatedTable {
+  const table = tableOfByte.get(key[0] ?? 0)
+  if (table !== undefined) return table
+  throw new Error(
+    `The state on this disk has rows of table ${key[0]}, which this build does not know: it was written by another version of Trivet.`,
+  )
+}
 
 /** The bounds of a table, for an iterator. */
-export function tableRange(table: Table): { readonly gte: Buffer; readonly lt: Buffer } {
+export function tableRange(table: ReplicatedTable): { readonly gte: Buffer; readonly lt: Buffer } {
   return { gte: Buffer.from([tables[table]]), lt: Buffer.from([tables[table] + 1]) }
 }
 
 /** The first byte of the keys of rows that are this node's own and not part of the replicated state. */
-export const localTable: number = tables.batches
+export const localTable = 0x00
+
+/** The bounds of the replicated state. */
+export const replicatedRange: { readonly gte: Buffer } = { gte: Buffer.from([localTable + 1]) }
+
+// Local rows: slot u16, below 0x8000 → which batch last took the slot.
+export const batchesRange: { readonly gte: Buffer; readonly lt: Buffer } = {
+  gte: Buffer.from([localTable, 0, 0]),
+  lt: Buffer.from([localTable, 0x80]),
+}
+/** → the last batch before LevelDB was closed; there only while it is closed. */
+export const closedKey: Buffer = Buffer.from([localTable, 0x80])
+/** → how far a snapshot is loaded; there only until it is whole. */
+export const loadingKey: Buffer = Buffer.from([localTable, 0x81])
+
+/** Bounds between which no key of any table that this build knows lies. */
+export function unknownRanges(): readonly { readonly gte: Buffer; readonly lt?: Buffer }[] {
+  const known = [localTable, ...Object.values(tables)]
+  return known.map((byte, at) => {
+    const next = known[at + 1]
+    return { gte: Buffer.from([byte + 1]), ...(next === undefined ? {} : { lt: Buffer.from([next]) }) }
+  })
+}
 
 const maxStoreNumber = 0xffff_fffe
 
@@ -74,7 +108,17 @@ export type Meta = {
   readonly commandVersion: number
   /** The last configuration applied. */
   readonly configuration: Configuration
+  /** The sum of the hashes of all replicated rows but this one (`RowSum`). */
+  readonly sum: string
+  /** The digest at the last multiple of `checkpointEvery`, to be compared among members. */
+  readonly checkpoint: Digest | undefined
 }
+
+/** The digest of a whole state, as 32 hex digits: equal on all members that have applied up to `index`. */
+export type Digest = { readonly index: number; readonly digest: string }
+
+/** Each member keeps its digest at multiples of this many entries, so that they can be compared though none waits. */
+export const checkpointEvery = 1024
 
 /** A store with its internal number and what stands in it. */
 export type StoreRow = {
@@ -86,6 +130,7 @@ export type StoreRow = {
 }
 
 const jsonFormat = 1
+const metaFormat = 2
 
 export const metaKey: Buffer = Buffer.from([tables.meta])
 
@@ -101,8 +146,20 @@ function tokenKey(hash: string): Buffer {
 
 export type SealedRow = { readonly key: Buffer; readonly value: Buffer }
 
-// Field by field, so that a row's bytes depend on nothing but its values: JSON keeps the order of insertion.
+/** Covers the first row by what it says, and all others by their sum. */
+export function digestOf(meta: Meta): Digest {
+  return {
+    index: meta.lastApplied,
+    digest: hexOf(hashRow(metaKey, Buffer.from(JSON.stringify(contentOf(meta))))),
+  }
+}
+
 export function encodeMeta(meta: Meta): SealedRow {
+  return sealJson(metaKey, { ...contentOf(meta), checkpoint: meta.checkpoint }, metaFormat)
+}
+
+// Field by field, so that a row's bytes depend on nothing but its values: JSON keeps the order of insertion.
+function contentOf(meta: Meta): object {
   const { clusterId, cluster, lastApplied, lastAppliedTerm, revision, time } = meta
   const { nextStore, valueBytes, commandVersion } = meta
   const members = meta.configuration.members.map(
@@ -116,7 +173,7 @@ export function encodeMeta(meta: Meta): SealedRow {
       commandVersion: understood,
     }),
   )
-  return sealJson(metaKey, {
+  return {
     clusterId,
     cluster,
     lastApplied,
@@ -127,7 +184,8 @@ export function encodeMeta(meta: Meta): SealedRow {
     valueBytes,
     commandVersion,
     configuration: { members },
-  })
+    sum: meta.sum,
+  }
 }
 
 export function encodeStore({ number, definition, keys, bytes }: StoreRow): SealedRow {
@@ -148,7 +206,7 @@ export function encodeToken({ name, hash, principal }: Token): SealedRow {
 
 // What a sealed row holds was written by the encoder beside its decoder, in this format: its shape needs no second look.
 export function decodeMeta(value: Uint8Array): Meta {
-  return unsealJson(metaKey, value) as Meta
+  return unsealJson(metaKey, value, metaFormat) as Meta
 }
 
 export function decodeStore(key: Uint8Array, value: Uint8Array): StoreRow {
@@ -159,15 +217,15 @@ export function decodeToken(key: Uint8Array, value: Uint8Array): Token {
   return unsealJson(key, value) as Token
 }
 
-function sealJson(key: Buffer, content: object): SealedRow {
+function sealJson(key: Buffer, content: object, format = jsonFormat): SealedRow {
   const text = JSON.stringify(content)
   const row = Buffer.allocUnsafe(sealSize + Buffer.byteLength(text))
   row.write(text, sealSize)
-  return { key, value: seal(key, jsonFormat, row) }
+  return { key, value: seal(key, format, row) }
 }
 
-function unsealJson(key: Uint8Array, value: Uint8Array): unknown {
-  return JSON.parse(unseal(key, jsonFormat, value).toString('utf8', sealSize))
+function unsealJson(key: Uint8Array, value: Uint8Array, format = jsonFormat): unknown {
+  return JSON.parse(unseal(key, format, value).toString('utf8', sealSize))
 }
 
 const batchFormat = 1
@@ -175,8 +233,13 @@ const batchFormat = 1
 /** Which batch took a slot, and what it brought the state up to. */
 export type BatchRow = { readonly number: number; readonly lastApplied: number }
 
-export function encodeBatch(slot: number, { number, lastApplied }: BatchRow): SealedRow {
-  const key = Buffer.from([tables.batches, slot >> 8, slot & 255])
+export function encodeBatch(slot: number, batch: BatchRow): SealedRow {
+  assert(slot < 0x8000, 'Slots lie below the other local rows')
+  return encodeMark(Buffer.from([localTable, slot >> 8, slot & 255]), batch)
+}
+
+/** A batch as a row of any key. */
+export function encodeMark(key: Buffer, { number, lastApplied }: BatchRow): SealedRow {
   const row = Buffer.allocUnsafe(sealSize + 12)
   row.writeUIntBE(number, sealSize, 6)
   row.writeUIntBE(lastApplied, sealSize + 6, 6)
@@ -184,12 +247,28 @@ export function encodeBatch(slot: number, { number, lastApplied }: BatchRow): Se
 }
 
 export function decodeBatch(key: Uint8Array, value: Uint8Array): BatchRow & { readonly slot: number } {
+  return { slot: asBuffer(key).readUInt16BE(1), ...decodeMark(key, value) }
+}
+
+export function decodeMark(key: Uint8Array, value: Uint8Array): BatchRow {
   const row = unseal(key, batchFormat, value)
   return {
-    slot: asBuffer(key).readUInt16BE(1),
     number: row.readUIntBE(sealSize, 6),
     lastApplied: row.readUIntBE(sealSize + 6, 6),
   }
+}
+
+/** A snapshot being loaded: which one, and after which place of it to go on; from the beginning where there is none. */
+export type LoadingRow = Digest & { readonly term: number; readonly after: Uint8Array | undefined }
+
+export function encodeLoading({ index, term, digest, after }: LoadingRow): SealedRow {
+  const hex = after === undefined ? undefined : asBuffer(after).toString('hex')
+  return sealJson(loadingKey, { index, term, digest, after: hex })
+}
+
+export function decodeLoading(value: Uint8Array): LoadingRow {
+  const { after, ...rest } = unsealJson(loadingKey, value) as Digest & { term: number; after?: string }
+  return { ...rest, after: after === undefined ? undefined : Buffer.from(after, 'hex') }
 }
 
 const originFormat = 1

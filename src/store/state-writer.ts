@@ -4,7 +4,8 @@ import assert from 'node:assert/strict'
 import type { AbstractLevel } from 'abstract-level'
 import type { Overlay, Row } from './overlay.ts'
 import { StateDamagedError } from './record.ts'
-import { decodeBatch, encodeBatch, tableRange } from './state-rows.ts'
+import { failureOf, levelFailure, type StateFailure } from './state-failure.ts'
+import { type BatchRow, batchesRange, decodeBatch, encodeBatch } from './state-rows.ts'
 import { type StateTime, Stretch } from './state-time.ts'
 
 /** LevelDB, or what stands for it in a test: keys and values are bytes. */
@@ -17,14 +18,14 @@ export type StateLevel = AbstractLevel<string | Buffer | Uint8Array, Uint8Array,
  */
 const batchSlots = 32_768
 
-/** What one batch brings LevelDB up to, and the rows that the overlay does not hold. */
-export type Captured = { readonly lastApplied: number; readonly rows: readonly Row[] }
+/** What one batch brings LevelDB up to, and the first row that says so; all others are in the overlay. */
+export type Captured = { readonly lastApplied: number; readonly meta: Row }
 
 type Waiter = { readonly resolve: () => void; readonly reject: (error: Error) => void }
 
 type WriterOptions = {
   readonly level: StateLevel
-  readonly overlay: Overlay
+  readonly overlay: Pick<Overlay, 'take' | 'settle'>
   readonly time: StateTime
   readonly flushEveryMs: number
   /** The number of the last batch in LevelDB. */
@@ -34,27 +35,29 @@ type WriterOptions = {
   /** Called at the moment a batch is cut, always between two entries. */
   readonly capture: () => Captured
   /** Called once, with the first error. */
-  readonly onFailure: (error: Error) => void
+  readonly onFailure: (failure: StateFailure) => void
 }
 
 /** One batch at a time, at most one every `flushEveryMs` unless somebody waits, none after the first error. */
 export class StateWriter {
   readonly #level: StateLevel
-  readonly #overlay: Overlay
+  readonly #overlay: Pick<Overlay, 'take' | 'settle'>
   readonly #time: StateTime
   readonly #flushEveryMs: number
   readonly #capture: () => Captured
-  readonly #onFailure: (error: Error) => void
+  readonly #onFailure: (failure: StateFailure) => void
   #lastBatch: number
   #durableIndex: number
   /** Something was applied that no batch has taken. */
   #changed = false
-  /** An entry is being applied: half of one must never be in a batch, since the other half would come after a crash. */
+  /**
+   * An entry is being applied: half of one must never be in a batch, since the other half would come after a crash.
+   */
   #held = false
   #writing = false
   /** Takes back the timer of the next batch, while there is one. */
   #cancelTimer: (() => void) | undefined
-  #failure: Error | undefined
+  #failure: StateFailure | undefined
   /** Waiting for the next batch, and for the one on its way. */
   #waiting: Waiter[] = []
   #boarded: Waiter[] = []
@@ -70,13 +73,18 @@ export class StateWriter {
     this.#onFailure = options.onFailure
   }
 
+  /** The last batch in LevelDB. */
+  get lastBatch(): BatchRow {
+    return { number: this.#lastBatch, lastApplied: this.#durableIndex }
+  }
+
   /** Everything up to this index is in LevelDB, synced. */
   get durableIndex(): number {
     return this.#durableIndex
   }
 
   /** The first error; nothing is written after it. */
-  get failure(): Error | undefined {
+  get failure(): StateFailure | undefined {
     return this.#failure
   }
 
@@ -96,7 +104,7 @@ export class StateWriter {
 
   /** Resolves when everything applied so far, and the rest of an entry begun, is in LevelDB, synced. */
   flush(): Promise<void> {
-    if (this.#failure !== undefined) return Promise.reject(this.#failure)
+    if (this.#failure !== undefined) return Promise.reject(this.#failure.error)
     if (!this.#changed && !this.#writing) return Promise.resolve()
     const { promise, resolve, reject } = Promise.withResolvers<void>()
     const waiters = this.#changed ? this.#waiting : this.#boarded
@@ -105,15 +113,16 @@ export class StateWriter {
     return promise
   }
 
-  /** Ends all writing for good: the rows in LevelDB are damaged, or it cannot be written or read. */
-  fail(error: Error): void {
-    if (this.#failure !== undefined) return
-    this.#failure = error
+  /** Ends all writing for good. Returns the first failure, which may be another. */
+  fail(error: Error): StateFailure {
+    if (this.#failure !== undefined) return this.#failure
+    this.#failure = failureOf(error)
     this.#cancelTimer?.()
     for (const waiter of [...this.#boarded, ...this.#waiting]) waiter.reject(error)
     this.#boarded = []
     this.#waiting = []
-    this.#onFailure(error)
+    this.#onFailure(this.#failure)
+    return this.#failure
   }
 
   get #ready(): boolean {
@@ -141,21 +150,15 @@ export class StateWriter {
     this.#boarded = this.#waiting
     this.#waiting = []
     try {
-      const { lastApplied, rows } = this.#capture()
-      this.#lastBatch += 1
-      const mark = encodeBatch(this.#lastBatch % batchSlots, { number: this.#lastBatch, lastApplied })
-      await writeBatch(this.#level, [...this.#overlay.take(), ...rows, mark], this.#time)
+      const { lastApplied, meta } = this.#capture()
+      const number = this.#lastBatch + 1
+      const mark = markOf({ number, lastApplied })
+      await writeBatch(this.#level, [...this.#overlay.take(), meta, mark], this.#time)
       this.#overlay.settle()
+      this.#lastBatch = number
       this.#durableIndex = lastApplied
-    } catch (cause) {
-      this.fail(
-        new Error(
-          `The state on this disk can no longer be written: ${reason(cause)}. Nothing acknowledged is lost.`,
-          {
-            cause,
-          },
-        ),
-      )
+    } catch (error) {
+      this.fail(error instanceof Error ? error : new Error(String(error)))
     }
     this.#writing = false
     for (const waiter of this.#boarded) waiter.resolve()
@@ -167,8 +170,16 @@ export class StateWriter {
 // LevelDB 1.20 can lose unsynced writes from below a synced one when it changes its log file: every batch is synced.
 const synced = { sync: true }
 
-/** Writes all of these rows or none, synced. */
-async function writeBatch(level: StateLevel, rows: readonly Row[], time: StateTime): Promise<void> {
+/** The row by which a batch tells that it is there. */
+export function markOf(batch: BatchRow): Row {
+  return encodeBatch(batch.number % batchSlots, batch)
+}
+
+/**
+ * Writes all of these rows or none, synced. Rejects with `StateDiskError` or `StateDamagedError`; the handle must not
+ * be written any more then.
+ */
+export async function writeBatch(level: StateLevel, rows: readonly Row[], time: StateTime): Promise<void> {
   const batch = level.batch()
   const stretch = new Stretch(time)
   for (const { key, value } of rows) {
@@ -176,19 +187,21 @@ async function writeBatch(level: StateLevel, rows: readonly Row[], time: StateTi
     else batch.put(key, value)
     if (stretch.over) await stretch.pause()
   }
-  await batch.write(synced)
+  try {
+    await batch.write(synced)
+  } catch (error) {
+    throw levelFailure(error, 'written')
+  }
 }
 
 /**
  * The number of the last batch in LevelDB and what it brought the state up to; undefined when there never was one.
  * Throws `StateDamagedError` when one before it is missing.
  */
-export async function lastBatch(
-  level: StateLevel,
-): Promise<{ readonly number: number; readonly lastApplied: number } | undefined> {
+export async function lastBatch(level: StateLevel): Promise<BatchRow | undefined> {
   const numbers: number[] = new Array(batchSlots).fill(0)
-  let last = { number: 0, lastApplied: 0 }
-  for await (const [key, value] of level.iterator(tableRange('batches'))) {
+  let last: BatchRow = { number: 0, lastApplied: 0 }
+  for await (const [key, value] of level.iterator(batchesRange)) {
     const batch = decodeBatch(key, value)
     numbers[batch.slot] = batch.number
     if (batch.number > last.number) last = batch
@@ -201,10 +214,4 @@ export async function lastBatch(
     )
   }
   return last
-}
-
-/** The deepest cause in LevelDB's own words. */
-export function reason(error: unknown): string {
-  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error
-  return cause instanceof Error ? cause.message : String(cause)
 }

@@ -7,7 +7,21 @@ type Operation =
   | { readonly type: 'put'; readonly key: Uint8Array; readonly value: Uint8Array }
   | { readonly type: 'del'; readonly key: Uint8Array }
 
-type Batch = { readonly operations: readonly Operation[]; durable: boolean }
+type Batch = {
+  readonly operations: readonly Operation[]
+  durable: boolean
+  /** What became of it besides: `failed` may be on the disk or not, `swallowed` by a poisoned handle never is. */
+  readonly fate: 'taken' | 'failed' | 'swallowed'
+}
+
+/** What LevelDB says. */
+const faults = {
+  ENOSPC: { code: 'LEVEL_IO_ERROR', text: 'IO error: 000005.log: No space left on device' },
+  EIO: { code: 'LEVEL_IO_ERROR', text: 'IO error: 000005.log: Input/output error' },
+  corruption: { code: 'LEVEL_CORRUPTION', text: 'Corruption: corrupted compressed block contents' },
+} as const
+
+type WriteFault = keyof typeof faults
 
 type MemoryStateOptions = {
   /** False makes every sync a lie: it resolves, and the batch can still be lost. */
@@ -27,7 +41,7 @@ export class MemoryState extends MemoryLevel<Uint8Array, Uint8Array> {
   readonly #syncs: boolean
   readonly #batches: Batch[] = []
   #failIn = Number.POSITIVE_INFINITY
-  #failWith: 'ENOSPC' | 'EIO' = 'EIO'
+  #failWith: WriteFault = 'EIO'
   #poisoned = false
   #gate: Promise<void> | undefined
   /** Batches offered, failed ones included. */
@@ -39,7 +53,7 @@ export class MemoryState extends MemoryLevel<Uint8Array, Uint8Array> {
   }
 
   /** The n-th batch from now fails, and the handle is poisoned from then on: it takes batches and keeps none. */
-  failWrite(n: number, code: 'ENOSPC' | 'EIO'): void {
+  failWrite(n: number, code: WriteFault): void {
     this.#failIn = n
     this.#failWith = code
   }
@@ -56,27 +70,58 @@ export class MemoryState extends MemoryLevel<Uint8Array, Uint8Array> {
 
   /** How many batches a power loss now could take. */
   get volatile(): number {
-    return this.#batches.filter(({ durable }) => !durable).length
+    return this.#batches.filter(({ durable, fate }) => !durable && fate === 'taken').length
   }
 
   /** What a machine finds that lost its power now. This handle is of no use any more. */
   async powerLoss(seed: number): Promise<MemoryState> {
     const random = xorshift(seed)
-    const kept = this.#batches.filter(({ durable }) => durable || random() < 0.5)
+    const kept = this.#batches.filter(
+      ({ durable, fate }) => durable || (fate !== 'swallowed' && random() < 0.5),
+    )
     return MemoryState.#of(kept, this.#syncs)
   }
 
-  /** What a process finds that was killed and started again: the system still has everything. */
+  /** What a process finds that was killed and started again: the system still has all that was taken. */
   async restart(): Promise<MemoryState> {
-    return MemoryState.#of(this.#batches, this.#syncs)
+    return MemoryState.#of(
+      this.#batches.filter(({ fate }) => fate === 'taken'),
+      this.#syncs,
+    )
+  }
+
+  /** Like `restart`, but the batch that failed may have come to the disk nevertheless. */
+  async reopened(seed: number): Promise<MemoryState> {
+    const random = xorshift(seed)
+    const kept = this.#batches.filter(({ fate }) => fate === 'taken' || (fate === 'failed' && random() < 0.5))
+    return MemoryState.#of(kept, this.#syncs)
   }
 
   /** Like `restart`, without the batches for which `keep` is false; they are numbered from 0. */
   async without(keep: (index: number) => boolean): Promise<MemoryState> {
     return MemoryState.#of(
-      this.#batches.filter((_, index) => keep(index)),
+      this.#batches.filter(({ fate }, index) => fate === 'taken' && keep(index)),
       this.#syncs,
     )
+  }
+
+  /** Like `restart`, with another value under a key, or none: a row that rotted, vanished or resurfaced. */
+  async altered(key: Uint8Array, value: Uint8Array | undefined): Promise<MemoryState> {
+    const survivor = await this.restart()
+    await memory._batch.call(
+      survivor,
+      [value === undefined ? { type: 'del', key } : { type: 'put', key, value }],
+      {},
+    )
+    return survivor
+  }
+
+  /** All that ever stood under a key, oldest first; undefined where it was deleted. */
+  versions(key: Uint8Array): readonly (Uint8Array | undefined)[] {
+    return this.#batches
+      .flatMap(({ operations }) => operations)
+      .filter((operation) => Buffer.compare(operation.key, key) === 0)
+      .map((operation) => (operation.type === 'put' ? operation.value : undefined))
   }
 
   static async #of(batches: readonly Batch[], syncs: boolean): Promise<MemoryState> {
@@ -84,7 +129,7 @@ export class MemoryState extends MemoryLevel<Uint8Array, Uint8Array> {
     await survivor.open()
     for (const batch of batches) {
       await memory._batch.call(survivor, batch.operations, {})
-      survivor.#batches.push({ operations: batch.operations, durable: true })
+      survivor.#batches.push({ operations: batch.operations, durable: true, fate: 'taken' })
     }
     return survivor
   }
@@ -94,14 +139,15 @@ export class MemoryState extends MemoryLevel<Uint8Array, Uint8Array> {
     this.writes += 1
     this.#failIn -= 1
     const fails = this.#failIn === 0
-    const batch: Batch = { operations: [...operations], durable: false }
-    if (!fails) this.#batches.push(batch)
+    const fate = fails ? 'failed' : this.#poisoned ? 'swallowed' : 'taken'
+    const batch: Batch = { operations: [...operations], durable: false, fate }
+    this.#batches.push(batch)
     await turn()
     await this.#gate
     if (fails) {
       this.#poisoned = true
-      const text = this.#failWith === 'ENOSPC' ? 'No space left on device' : 'Input/output error'
-      throw Object.assign(new Error(`IO error: 000005.log: ${text}`), { code: 'LEVEL_IO_ERROR' })
+      const { text, code } = faults[this.#failWith]
+      throw Object.assign(new Error(text), { code })
     }
     await memory._batch.call(this, operations, options)
     await turn()
@@ -110,13 +156,16 @@ export class MemoryState extends MemoryLevel<Uint8Array, Uint8Array> {
 }
 
 /** Numbers from 0 to 1, the same for the same seed. */
-function xorshift(seed: number): () => number {
+export function xorshift(seed: number): () => number {
   let state = (seed ^ 0x9e3779b9) >>> 0 || 1
-  return () => {
+  const next = () => {
     state ^= state << 13
     state ^= state >>> 17
     state ^= state << 5
     state >>>= 0
     return state / 2 ** 32
   }
+  // The first numbers of seeds that lie together lie together too.
+  for (let n = 0; n < 16; n++) next()
+  return next
 }

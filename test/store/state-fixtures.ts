@@ -5,9 +5,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Entry } from '../../src/raft/types.ts'
 import { encodeCommand, encodeEntryData } from '../../src/store/commands.ts'
+import type { StateFailure } from '../../src/store/state-failure.ts'
+import type { StateLoader } from '../../src/store/state-loader.ts'
 import { StateMachine, type StateMachineOptions } from '../../src/store/state-machine.ts'
 import { openLevel } from '../../src/store/state-open.ts'
 import { localTable } from '../../src/store/state-rows.ts'
+import type { StateSnapshot } from '../../src/store/state-snapshot.ts'
 import type { StateLevel } from '../../src/store/state-writer.ts'
 import type {
   Applied,
@@ -120,7 +123,7 @@ export function entry(
 
 /** Opens state machines and closes them, and what failed, after the test. */
 export class Workshop {
-  readonly failures: Error[] = []
+  readonly failures: StateFailure[] = []
   readonly #machines: StateMachine[] = []
   readonly #directories: string[] = []
 
@@ -131,7 +134,7 @@ export class Workshop {
   }
 
   async open(level: StateLevel, options: Partial<StateMachineOptions> = {}): Promise<Machine> {
-    const onFailure = (error: Error) => this.failures.push(error)
+    const onFailure = (failure: StateFailure) => this.failures.push(failure)
     const machine = await StateMachine.open({ level, founding, onFailure, ...options })
     this.#machines.push(machine)
     return new Machine(machine)
@@ -177,14 +180,53 @@ export class Machine {
   }
 }
 
+/** Every row of the replicated state. */
+export async function rows(level: StateLevel): Promise<readonly (readonly [Uint8Array, Uint8Array])[]> {
+  return (await level.iterator().all()).filter(([key]) => key[0] !== localTable)
+}
+
 /** Every row of the replicated state as hex, for comparing members; a node's own rows are left out. */
 export async function dump(level: StateLevel): Promise<readonly string[]> {
-  const rows: string[] = []
-  for await (const [key, value] of level.iterator()) {
-    if (key[0] !== localTable)
-      rows.push(`${Buffer.from(key).toString('hex')} ${Buffer.from(value).toString('hex')}`)
+  const all = await rows(level)
+  return all.map(
+    ([key, value]) => `${Buffer.from(key).toString('hex')} ${Buffer.from(value).toString('hex')}`,
+  )
+}
+
+/** Entries 1 to `count`, each writing a key of its own, one they share, and deleting an older one. */
+export function log(count: number): readonly Entry[] {
+  return Array.from({ length: count }, (_, n) => {
+    const index = n + 1
+    const number = n * 3 + 1
+    const commands = [
+      [number, set(`key-${index}`, `value-${index}`)],
+      [number + 1, set('shared', `${index}`)],
+      [number + 2, del(`key-${index - 4}`)],
+    ] as const
+    return entry(index, [batch(commands, { acked: Math.max(0, number - 40) })])
+  })
+}
+
+/** Loads all chunks that are still missing; returns the size of the largest, in bytes. */
+export async function transfer(
+  snapshot: StateSnapshot,
+  loader: StateLoader,
+  maxBytes: number,
+): Promise<number> {
+  let largest = 0
+  while (!loader.complete) {
+    const chunk = await snapshot.chunk(loader.after, maxBytes)
+    largest = Math.max(largest, chunk.bytes.length)
+    await loader.add(chunk)
   }
-  return rows
+  return largest
+}
+
+/** The twin in memory, opened. */
+export async function memory(options = {}): Promise<MemoryState> {
+  const level = new MemoryState(options)
+  await level.open()
+  return level
 }
 
 /** What LevelDB may stand on: the real one, and the twin that can lose and fail. Each opens the same place again. */

@@ -4,6 +4,7 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type { Entry } from '../../src/raft/types.ts'
 import { decodeCommand } from '../../src/store/commands.ts'
+import { StateLoader } from '../../src/store/state-loader.ts'
 import type { Command, CommandBatch, Outcome } from '../../src/store/types.ts'
 import { MemoryState } from './memory-state.ts'
 import {
@@ -16,6 +17,7 @@ import {
   founding,
   set,
   tokens,
+  transfer,
   Workshop,
 } from './state-fixtures.ts'
 
@@ -62,15 +64,20 @@ const log: fc.Arbitrary<readonly Entry[]> = fc
     fc.oneof(
       { weight: 8, arbitrary: fc.tuple(fc.array(commandBatch, { maxLength: 4 }), fc.nat(100)) },
       { weight: 1, arbitrary: fc.constant(undefined) },
+      { weight: 1, arbitrary: fc.nat(2) },
     ),
     { minLength: 1, maxLength: 12 },
   )
   .map((list) =>
-    list.map((content, n) =>
-      content === undefined
-        ? ({ type: 'noop', index: n + 1, term: 1 } as const)
-        : entry(n + 1, content[0], founding.foundedAt + content[1]),
-    ),
+    list.map((content, n): Entry => {
+      const position = { index: n + 1, term: 1 + Math.floor(n / 5) }
+      if (content === undefined) return { type: 'noop', ...position }
+      if (typeof content === 'number') {
+        const members = founding.configuration.members.map((one, at) => ({ ...one, voter: at !== content }))
+        return { type: 'configuration', ...position, configuration: { members } }
+      }
+      return { ...entry(n + 1, content[0], founding.foundedAt + content[1]), ...position }
+    }),
   )
 
 describe('a random log', () => {
@@ -138,8 +145,49 @@ describe('a random log', () => {
         await machine.state.apply(entries.slice(machine.state.lastApplied))
         await machine.state.flush()
         expect(await dump(level)).toEqual(await dump(straight))
+        expect(await machine.state.recompute()).toMatchObject(state.digest)
       }),
       { numRuns: 120 },
+    )
+  })
+})
+
+describe('a snapshot of a random log', () => {
+  it.each(backends)('is the state at its index and goes on like it, on $name', async ({ name, make }) => {
+    await fc.assert(
+      fc.asyncProperty(
+        log,
+        fc.nat(12),
+        fc.integer({ min: 300, max: 1500 }),
+        async (entries, cut, maxBytes) => {
+          await using workshop = new Workshop()
+          const senders = await (await make(workshop)).open()
+          const { state: sender } = await workshop.open(senders, { flushEveryMs: 0 })
+          await sender.apply(entries.slice(0, cut))
+          const snapshot = await sender.snapshot()
+          const atCut = await dump(senders)
+          await sender.apply(entries.slice(cut))
+          await sender.flush()
+
+          const receivers = await (await make(workshop)).open()
+          const loader = await StateLoader.open({ level: receivers, expected: snapshot })
+          expect(await transfer(snapshot, loader, maxBytes)).toBeLessThanOrEqual(maxBytes)
+          await loader.finish()
+          expect(await dump(receivers)).toEqual(atCut)
+
+          const { state: receiver } = await workshop.open(receivers, { flushEveryMs: 0 })
+          expect(receiver.verified).toBe(true)
+          expect(receiver.lastApplied).toBe(Math.min(cut, entries.length))
+          expect(receiver.digest.digest).toBe(snapshot.digest)
+          await receiver.apply(entries.slice(cut))
+          await receiver.flush()
+          expect(await dump(receivers)).toEqual(await dump(senders))
+          expect(receiver.digest).toEqual(sender.digest)
+          expect(await receiver.recompute()).toMatchObject(receiver.digest)
+          await snapshot.close()
+        },
+      ),
+      { numRuns: name === 'LevelDB' ? 25 : 120 },
     )
   })
 })

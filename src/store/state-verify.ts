@@ -1,0 +1,139 @@
+// Reads a whole state back, checks every row, and holds the digest against what the rows really sum up to.
+
+import type { AbstractSnapshot } from 'abstract-level'
+import { decodeRecord, StateDamagedError } from './record.ts'
+import { hashRow, RowSum } from './state-digest.ts'
+import { decodeOutcomes } from './state-origins.ts'
+import {
+  type Digest,
+  decodeMeta,
+  decodeOrigin,
+  decodeStore,
+  decodeToken,
+  digestOf,
+  type Meta,
+  metaKey,
+  type ReplicatedTable,
+  replicatedRange,
+  tableOf,
+} from './state-rows.ts'
+import { type StateTime, Stretch } from './state-time.ts'
+import type { StateLevel } from './state-writer.ts'
+
+export type VerifyOptions = {
+  readonly signal?: AbortSignal | undefined
+  /**
+   * Reads at most this much on average, so that a scrub leaves the disk to others; as fast as it goes when absent.
+   */
+  readonly bytesPerSecond?: number | undefined
+}
+
+/** A whole state: every row is what was written, and none is absent or stale. */
+export type Verified = Digest & {
+  readonly rows: number
+  /** Of keys and values. */
+  readonly bytes: number
+}
+
+/** How every table's rows are read; the seal of a row is checked by its decoder. */
+const decoders: Record<ReplicatedTable, (key: Uint8Array, value: Uint8Array) => unknown> = {
+  meta: (_, value) => decodeMeta(value),
+  stores: decodeStore,
+  tokens: decodeToken,
+  origins: decodeOrigin,
+  outcomes: decodeOutcomes,
+  records: decodeRecord,
+}
+
+/**
+ * Throws `StateDamagedError` for a row that is not what was written, and a plain error for a row of another build.
+ */
+export function checkRow(key: Uint8Array, value: Uint8Array): void {
+  decoders[tableOf(key)](key, value)
+}
+
+type Whole = { readonly level: StateLevel; readonly snapshot: AbstractSnapshot; readonly time: StateTime }
+
+/**
+ * Rejects with `StateDamagedError` unless the rows are whole, and with the reason of `signal`. Everything is read
+ * from the one LevelDB snapshot, the digest too: batches go on meanwhile.
+ */
+export async function verify(
+  { level, snapshot, time }: Whole,
+  { signal, bytesPerSecond }: VerifyOptions,
+): Promise<Verified> {
+  const meta = await readMeta(level, snapshot)
+  const sum = new RowSum()
+  const begun = time.now()
+  const stretch = new Stretch(time)
+  let rows = 0
+  let bytes = 0
+  for await (const page of pages(level, { ...replicatedRange, snapshot })) {
+    for (const [key, value] of page) {
+      checkRow(key, value)
+      if (Buffer.compare(key, metaKey) !== 0) sum.add(hashRow(key, value))
+      rows += 1
+      bytes += key.length + value.length
+      if (stretch.over) await stretch.pause()
+      signal?.throwIfAborted()
+    }
+    const ahead = bytesPerSecond === undefined ? 0 : begun + (bytes / bytesPerSecond) * 1000 - time.now()
+    if (ahead > 0) await rest(ahead, time, signal)
+  }
+  if (sum.hex !== meta.sum) {
+    throw new StateDamagedError(
+      `The state on this disk is damaged: at entry ${meta.lastApplied} its rows come to ${sum.hex}, and ${meta.sum} was written: rows are absent, stale or altered.`,
+    )
+  }
+  return { ...digestOf(meta), rows, bytes }
+}
+
+/** The first row as it is in this LevelDB snapshot. */
+export async function readMeta(level: StateLevel, snapshot: AbstractSnapshot): Promise<Meta> {
+  const row = await level.get(metaKey, { snapshot })
+  if (row === undefined) {
+    throw new StateDamagedError('The state on this disk is damaged: its first row is missing.')
+  }
+  return decodeMeta(row)
+}
+
+type Range = {
+  readonly gt?: Uint8Array
+  readonly gte?: Uint8Array
+  readonly lt?: Uint8Array
+  readonly snapshot: AbstractSnapshot
+}
+
+// LevelDB hands over this much at once; one row more where a row is larger.
+const pageBytes = 256 * 1024
+const pageRows = 1000
+
+/** The rows of a range, page by page. */
+export async function* pages(
+  level: StateLevel,
+  range: Range,
+): AsyncGenerator<readonly (readonly [Uint8Array, Uint8Array])[], void> {
+  // LevelDB's own option, unknown to abstract-level: a variable carries it past the check for excess properties.
+  const options = { ...range, highWaterMarkBytes: pageBytes }
+  const iterator = level.iterator(options)
+  try {
+    for (;;) {
+      const page = await iterator.nextv(pageRows)
+      if (page.length === 0) return
+      yield page
+    }
+  } finally {
+    await iterator.close()
+  }
+}
+
+function rest(ms: number, time: StateTime, signal: AbortSignal | undefined): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>()
+  const cancel = time.after(ms, resolve)
+  const abort = () => {
+    cancel()
+    reject(signal?.reason)
+  }
+  signal?.addEventListener('abort', abort, { once: true })
+  return promise.finally(() => signal?.removeEventListener('abort', abort))
+}
