@@ -100,6 +100,7 @@ export class Node implements NodeSurface {
       now: parts.clock,
       elapsed: parts.surroundings.now,
       drawSalt: parts.drawSalt,
+      onNotice: (error) => parts.logger.warn({ err: error }, error.message),
       onFailure: (error) => {
         if (node !== undefined) node.#fatal(error)
       },

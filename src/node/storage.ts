@@ -22,6 +22,8 @@ export type StorageOptions = {
   /** For the log; see `Wal.open`. */
   readonly elapsed?: (() => number) | undefined
   readonly drawSalt?: (() => number) | undefined
+  /** Something went wrong that costs nothing but space. */
+  readonly onNotice: (error: Error) => void
   /** The state machine cannot go on. */
   readonly onFailure: (error: Error) => void
 }
@@ -83,6 +85,7 @@ export class Storage {
         now,
         elapsed,
         drawSalt,
+        onNotice: options.onNotice,
       }).catch(async (error: unknown) => {
         await machine.close()
         throw error
@@ -115,9 +118,11 @@ export class Storage {
   async #found(founding: Founding): Promise<void> {
     const level = this.#empty
     assert(level !== undefined, 'only an empty node takes a founding')
-    const { disk, directory, self, now, elapsed, drawSalt, onFailure } = this.#options
+    const { disk, directory, self, now, elapsed, drawSalt, onFailure, onNotice } = this.#options
     const log = join(directory, 'log')
-    const wal = await Wal.create({ disk, directory: log, node: self, founding, now, elapsed, drawSalt })
+    const { configuration } = founding
+    const base = { directory: firstState, index: 0, term: 0, configuration, founding }
+    const wal = await Wal.create({ disk, directory: log, node: self, base, now, elapsed, drawSalt, onNotice })
     this.#empty = undefined
     const machine = await StateMachine.open({ level, founding, onFailure: ({ error }) => onFailure(error) })
     this.#opened = { wal, machine, hardState: wal.recovered.hardState }

@@ -1,6 +1,7 @@
 // What a log says after a stop of any kind: which of its bytes are durable, which must be written again, which were
 // never promised, and whether any are damaged (`safety.md`, rules 1, 2 and 5). Only reads.
 
+import assert from 'node:assert/strict'
 import type { Entry, HardState, Position } from '../raft/types.ts'
 import type { Disk, DiskFile } from './disk.ts'
 import type { BatchBody, BatchHeader, Place } from './wal-format.ts'
@@ -22,7 +23,7 @@ export type Recovery = {
   readonly state: LogState
   /** The newest segment's header. */
   readonly header: SegmentHeader
-  /** The salt of each segment. */
+  /** The salt of each segment that belongs to the log. */
   readonly salts: Map<number, number>
   /** Where the newest segment stops being proven durable. */
   readonly proven: Place
@@ -39,12 +40,15 @@ type Segment = {
   readonly size: number
 }
 
-/** Reads the whole log. `applied` is the last entry that LevelDB holds. Throws `LogError` when it must not be used. */
+/**
+ * Reads the whole log. `applied` is the last entry that LevelDB holds, undefined when nothing is known of it. Throws
+ * `LogError` when the log must not be used.
+ */
 export async function recover(log: {
   readonly disk: Disk
   readonly directory: string
   readonly node: string
-  readonly applied: Position
+  readonly applied: Position | undefined
 }): Promise<Recovery> {
   const segments = await readHeaders(log)
   const newest = segments.at(-1)
@@ -61,8 +65,10 @@ export async function recover(log: {
   const survey = await withReader(log.disk, newest, (reader) => surveyTail(reader, newest, log.applied))
   await replay(log.disk, newest, state, survey.proven)
   const tail = await readTail(log.disk, newest, { from: survey.proven, to: survey.end })
+  const where = { path: newest.path, offset: survey.end }
+  rebase(where, state, newest.header)
   const lastIndex = tail.entries.at(-1)?.index ?? state.last.index
-  checkComplete({ path: newest.path, offset: survey.end }, state, { applied: log.applied, lastIndex })
+  if (log.applied !== undefined) checkApplied(where, state, { applied: log.applied, lastIndex })
   const { segment } = newest.header
   return {
     state,
@@ -74,36 +80,53 @@ export async function recover(log: {
   }
 }
 
+/** From the newest header back to the oldest segment that it needs: what lies before is not looked at. */
 async function readHeaders(log: { disk: Disk; directory: string; node: string }): Promise<Segment[]> {
+  const { segments: numbers } = await listSegments(log.disk, log.directory)
   const found: Segment[] = []
-  for (const number of (await listSegments(log.disk, log.directory)).segments) {
+  for (const number of numbers.toReversed()) {
+    const later = found[0]
+    if (later !== undefined && number < oldestOf(found)) break
     const path = segmentPath(log.directory, number)
     const segment = await withFile(log.disk, path, async (file) => {
       const { header, end } = await readHeader(file, path)
       return { path, header, start: end, size: await file.size() }
     })
     checkOwner(segment.header, log)
-    checkOrder(segment, number, found.at(-1))
-    found.push(segment)
+    if (segment.header.segment !== number) {
+      throw damage(
+        { path, offset: 0 },
+        `there is segment ${segment.header.segment} under the name of another`,
+      )
+    }
+    if (later !== undefined) checkOrder(segment, later)
+    found.unshift(segment)
+  }
+  const first = found[0]
+  if (first !== undefined && first.header.segment > oldestOf(found)) {
+    const missing = `segments ${oldestOf(found)} to ${first.header.segment - 1} are missing`
+    throw damage({ path: first.path, offset: 0 }, missing)
   }
   return found
 }
 
+function oldestOf(segments: readonly Segment[]): number {
+  return segments.at(-1)?.header.oldest ?? 0
+}
+
 /** A segment that is missing between others, or was exchanged for another, is as bad as a broken one. */
-function checkOrder(segment: Segment, number: number, previous: Segment | undefined): void {
-  const where = { path: segment.path, offset: 0 }
-  const { header } = segment
-  if (header.segment !== number)
-    throw damage(where, `there is segment ${header.segment} under the name of another`)
-  if (previous === undefined) return
-  if (number !== previous.header.segment + 1) {
-    throw damage(where, `segment ${number} follows ${previous.header.segment}: those between are missing`)
+function checkOrder(segment: Segment, later: Segment): void {
+  const where = { path: later.path, offset: 0 }
+  const { header } = later
+  const { segment: number, salt } = segment.header
+  if (header.segment !== number + 1) {
+    throw damage(where, `segment ${header.segment} follows ${number}: those between are missing`)
   }
-  if (header.previousSalt !== previous.header.salt) {
+  if (header.previousSalt !== salt) {
     throw damage(where, 'the segment was written after another one than the one before it')
   }
-  if (header.previousEnd < previous.start || header.previousEnd > previous.size) {
-    throw damage({ path: previous.path, offset: previous.size }, 'the file ends before the log does')
+  if (header.previousEnd < segment.start || header.previousEnd > segment.size) {
+    throw damage({ path: segment.path, offset: segment.size }, 'the file ends before the log does')
   }
 }
 
@@ -126,19 +149,29 @@ function isSameVote(a: HardState, b: HardState): boolean {
   return a.term === b.term && a.votedFor === b.votedFor
 }
 
+/** Cuts what was read at the base that the newest segment names: entries up to there may be left, and count no more. */
+function rebase(where: { path: string; offset: number }, state: LogState, { base }: SegmentHeader): void {
+  if (state.first > base.index + 1) {
+    throw damage(where, `entries ${base.index + 1} to ${state.first - 1} are missing with their segments`)
+  }
+  // Of an entry before the first one that is left the header alone knows the term.
+  const term = state.termAt(base.index) ?? base.term
+  if (base.index > state.last.index || term !== base.term) {
+    throw damage(
+      where,
+      `the log has no entry ${base.index} of term ${base.term}, after which it should begin`,
+    )
+  }
+  state.rebase(base)
+}
+
 /** `state` is the log as far as it is proven, and an applied entry proves itself: none is in the tail. */
-function checkComplete(
+function checkApplied(
   where: { path: string; offset: number },
   state: LogState,
   { applied, lastIndex }: { applied: Position; lastIndex: number },
 ): void {
-  if (state.first > state.base.index + 1) {
-    throw damage(
-      where,
-      `entries ${state.base.index + 1} to ${state.first - 1} are missing with their segments`,
-    )
-  }
-  if (applied.index < state.base.index) return
+  assert(applied.index >= state.base.index, 'a log is opened with a state that reaches its base')
   const term = state.termAt(applied.index)
   if (term === undefined) {
     throw damage(where, `the log ends with entry ${lastIndex}, but entry ${applied.index} has been applied`)
@@ -197,7 +230,7 @@ export function decode(body: Uint8Array, where: { path: string; offset: number }
 async function surveyTail(
   reader: SegmentReader,
   { path, header, start }: Segment,
-  applied: Position,
+  applied: Position | undefined,
 ): Promise<{ readonly proven: number; readonly end: number; readonly cutBytes: number }> {
   let proven = start + header.preparedBytes
   let end = start
@@ -205,7 +238,9 @@ async function surveyTail(
     const { durable, firstIndex, count } = batch.header
     if (durable.segment === header.segment) proven = Math.max(proven, durable.offset)
     end += batch.bytes
-    if (firstIndex <= applied.index && applied.index < firstIndex + count) proven = Math.max(proven, end)
+    const holdsApplied =
+      applied !== undefined && firstIndex <= applied.index && applied.index < firstIndex + count
+    if (holdsApplied) proven = Math.max(proven, end)
   }
   const rest = await reader.searchBeyond(end)
   if (Math.max(proven, rest.claimed) > end) {

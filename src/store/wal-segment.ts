@@ -37,6 +37,8 @@ export type SegmentHeader = {
   /** The peer id whose log this is. */
   readonly node: string
   readonly segment: number
+  /** The oldest segment with entries after the base. Those before it are of no more use, whatever is left of them. */
+  readonly oldest: number
   readonly boot: number
   readonly salt: number
   /** Offset up to which the segment before belongs to the log; what lies past it was cut or written again. 0 in the first. */
@@ -53,10 +55,13 @@ export type SegmentHeader = {
   readonly configuration: { readonly index: number; readonly configuration: Configuration }
 }
 
-/** Why a log cannot be used. The message is one sentence for an operator, with what to do. */
+/**
+ * Why a log cannot be used, or cannot take an append now (`full`: nothing of it was written, and the log is as good as
+ * before). The message is one sentence for an operator, with what to do.
+ */
 export class LogError extends Error {
   override readonly name = 'LogError'
-  readonly code: 'damaged' | 'foreign' | 'unknown-format' | 'exists' | 'absent'
+  readonly code: 'damaged' | 'foreign' | 'unknown-format' | 'exists' | 'absent' | 'full'
 
   constructor(code: LogError['code'], message: string, options?: ErrorOptions) {
     super(message, options)
@@ -109,6 +114,7 @@ export function encodeHeader(header: SegmentHeader): Buffer {
       cluster: founding.clusterId,
       node: header.node,
       segment: header.segment,
+      oldest: header.oldest,
       boot: header.boot,
       previousEnd: header.previousEnd,
       previousSalt: header.previousSalt,
@@ -176,6 +182,7 @@ function decodeHeader(json: Buffer, salt: number): SegmentHeader {
   return {
     node: stored.node,
     segment: stored.segment,
+    oldest: stored.oldest,
     boot: stored.boot,
     salt,
     previousEnd: stored.previousEnd,

@@ -3,10 +3,10 @@
 import assert from 'node:assert/strict'
 import { dirname } from 'node:path'
 import type { Disk, DiskFile } from './disk.ts'
-import { hasCode } from './disk.ts'
+import { isFull } from './disk.ts'
 import type { Seat } from './wal-format.ts'
 import type { SegmentHeader } from './wal-segment.ts'
-import { encodeHeader, segmentPath, unnamed } from './wal-segment.ts'
+import { encodeHeader, LogError, segmentPath, unnamed } from './wal-segment.ts'
 
 /** Room is made in steps that double up to this, so that a log that is hardly written stays small. */
 const largestStep = 256 * 1024
@@ -60,7 +60,8 @@ export class SegmentWriter {
 
   /**
    * Makes a segment that opens with this header and whatever `prepare` has for the seat after it. When it resolves,
-   * bytes and name are durable, and the names of older segments with it.
+   * bytes and name are durable, and the names of older segments with it. Rejects with the code `full` when there is no
+   * room; then it is as if it had not been called.
    */
   static async create<T>(options: {
     readonly disk: Disk
@@ -75,9 +76,7 @@ export class SegmentWriter {
     const prepared = options.prepare({ segment, salt, offset: start.length })
     assert(prepared.bytes.length === header.preparedBytes, 'a header says what was prepared')
     const path = segmentPath(directory, segment)
-    const file = await disk.open(path + unnamed, { access: 'create', durable: true })
-    await file.write(0, start)
-    if (prepared.bytes.length > 0) await file.write(start.length, prepared.bytes)
+    const file = await writeUnnamed(disk, path + unnamed, [start, prepared.bytes])
     await disk.rename(path + unnamed, path)
     await disk.syncDirectory(directory)
     await disk.syncDirectory(dirname(directory))
@@ -100,6 +99,36 @@ export class SegmentWriter {
   /** Whether a write of this size would make the segment larger than it should be. One without batches takes any. */
   isFullFor(bytes: number): boolean {
     return this.#end > this.#start && this.#end + bytes > this.#segmentBytes
+  }
+
+  /**
+   * Once the disk has been full, makes sure of the bytes of a write before it: rejects with the code `full` when there
+   * is no room for them. Nothing of the log is in memory only then, so a failed try takes nothing with it.
+   */
+  async secure(bytes: number): Promise<void> {
+    const end = this.#end + bytes
+    if (end > this.#filled) await this.#filling
+    if (this.#fills || this.#failure !== undefined || end <= this.#filled) return
+    const step = Math.min(this.#segmentBytes, this.#filled + smallestStep)
+    // What a larger try has left of the room is still there for the smaller one: it has grown the file.
+    const isStepDone = step > end && (await this.#fillFully(step))
+    if (isStepDone || (await this.#fillFully(end))) return
+    throw full(this.path)
+  }
+
+  /** Zeros up to an offset; false when there is no room for them. */
+  async #fillFully(to: number): Promise<boolean> {
+    try {
+      for (let from = this.#filled; from < to; from = this.#filled) {
+        const until = Math.min(to, from + largestStep)
+        await this.#file.write(from, zeros.subarray(0, until - from))
+        this.#filled = until
+      }
+      return true
+    } catch (error) {
+      if (!isFull(error)) throw error
+      return false
+    }
   }
 
   /** Appends whole sectors; durable when it resolves. One at a time. After a rejection the segment is of no more use. */
@@ -148,8 +177,31 @@ export class SegmentWriter {
     } catch (error) {
       // A full disk is no failure yet: the append that does not fit will say so. Any other error may have taken
       // bytes of the log with it.
-      if (hasCode(error, 'ENOSPC')) this.#fills = false
+      if (isFull(error)) this.#fills = false
       else this.#failure = error
     }
   }
+}
+
+/** Writes a new file, durably. A file that does not fit is removed again: nothing has relied on it. */
+async function writeUnnamed(disk: Disk, path: string, parts: readonly Buffer[]): Promise<DiskFile> {
+  let file: DiskFile | undefined
+  try {
+    file = await disk.open(path, { access: 'create', durable: true })
+    let position = 0
+    for (const part of parts) {
+      if (part.length > 0) await file.write(position, part)
+      position += part.length
+    }
+    return file
+  } catch (cause) {
+    await file?.close()
+    if (!isFull(cause)) throw cause
+    if (file !== undefined) await disk.remove(path)
+    throw full(path)
+  }
+}
+
+function full(path: string): LogError {
+  return new LogError('full', `There is no room for more of the log at ${path}: free some space on its disk.`)
 }

@@ -9,7 +9,7 @@ import { randomInt } from 'node:crypto'
 import { join } from 'node:path'
 import type { Configuration, Entry, HardState, Position } from '../raft/types.ts'
 import type { Disk } from './disk.ts'
-import type { Founding } from './types.ts'
+import { SegmentCollector } from './wal-collector.ts'
 import { BatchEncoder } from './wal-encoder.ts'
 import type { BatchBody } from './wal-format.ts'
 import type { EntryRange } from './wal-read.ts'
@@ -23,9 +23,6 @@ import { SegmentWriter } from './wal-writer.ts'
 
 export type { LogBase } from './wal-segment.ts'
 export { LogError } from './wal-segment.ts'
-
-/** The LevelDB directory that a founded log begins with. */
-const firstDirectory = 'state-0'
 
 const defaultSegmentBytes = 64 * 1024 * 1024
 
@@ -76,6 +73,22 @@ type Start = Place & {
   readonly elapsed?: (() => number) | undefined
   /** Draws a segment's salt, from 1 to 2^32 - 1. The machine's own randomness unless given. */
   readonly drawSalt?: (() => number) | undefined
+  /** Something went wrong that costs nothing but space. */
+  readonly onNotice: (error: Error) => void
+  /**
+   * The disk is full, and nothing of what should be written has been: frees some of it and resolves to true, or to
+   * false when there is nothing more to free.
+   */
+  readonly makeRoom?: (() => Promise<boolean>) | undefined
+}
+
+/** What a log begins with that is not founded but made for a node that joins, or has lost its log. */
+type Birth = Start & {
+  readonly base: LogBase
+  /** Term 0 and no vote unless given. */
+  readonly hardState?: HardState | undefined
+  /** The highest boot number this node is known to have had; 0 unless given. */
+  readonly previousBoot?: number | undefined
 }
 
 /** What one append makes durable. */
@@ -93,7 +106,12 @@ type Beginning = {
   readonly cutBytes: number
 }
 
+/** A new base of the log, in the LevelDB directory of this name. */
+type Install = Position & { readonly directory: string; readonly configuration: Configuration }
+
 type Opened = Pick<Beginning, 'start' | 'state' | 'salts'> & {
+  /** Segments that are there and belong to the log no more. */
+  readonly unneeded: readonly number[]
   readonly recovered: Recovered
   readonly encoder: BatchEncoder
   readonly writer: SegmentWriter
@@ -109,6 +127,15 @@ export class Wal {
   #writer: SegmentWriter
   /** Up to this offset of the current segment, the bytes there prove themselves durable: by its header or a batch. */
   #proven: number
+  /** Where the last append ends in the current segment. */
+  #written: number
+  /** What that was when `prove` was called last. */
+  #quietEnd = 0
+  #proving: Promise<void> | undefined
+  readonly #collector: SegmentCollector
+  readonly #reads = new Set<Promise<unknown>>()
+  /** What the next segment is to begin with; the base until a compaction is asked for. */
+  #nextBase: LogBase
   #appending: Promise<void> | undefined
   /** Why it takes nothing any more. */
   #refusal: Error | undefined
@@ -125,6 +152,10 @@ export class Wal {
     this.#encoder = opened.encoder
     this.#writer = opened.writer
     this.#proven = opened.writer.seat.offset
+    this.#written = this.#proven
+    this.#nextBase = opened.state.base
+    this.#collector = new SegmentCollector(opened.start)
+    this.#collector.collect(opened.unneeded, [])
   }
 
   /**
@@ -147,27 +178,29 @@ export class Wal {
     }
   }
 
-  /** Founds a log: term 0, no vote, no entries. Durable, with its directory, when it resolves. */
-  static async create(start: Start & { readonly founding: Founding }): Promise<Wal> {
-    const { disk, directory, founding } = start
+  /** Makes a log without entries. Durable, with its directory, when it resolves. */
+  static async create(birth: Birth): Promise<Wal> {
+    const { base, hardState = { term: 0, votedFor: undefined }, previousBoot = 0, ...start } = birth
+    const { disk, directory } = start
+    assert(hardState.term >= base.term, 'no entry is of a later term than its node has seen')
     await disk.makeDirectory(directory)
     if ((await listSegments(disk, directory)).segments.length > 0) {
       throw new LogError('exists', `There is a log in ${directory} already, so none is founded over it.`)
     }
-    const { configuration } = founding
-    const base = { directory: firstDirectory, index: 0, term: 0, configuration, founding }
+    const { index, term, configuration } = base
     const header: SegmentHeader = {
       node: start.node,
       segment: 1,
-      boot: nextBoot(0, start.now()),
+      oldest: 1,
+      boot: nextBoot(previousBoot, start.now()),
       salt: newSalt(start),
       previousEnd: 0,
       previousSalt: 0,
       preparedBytes: 0,
-      last: { index: 0, term: 0 },
+      last: { index, term },
       base,
-      hardState: { term: 0, votedFor: undefined },
-      configuration: { index: 0, configuration },
+      hardState,
+      configuration: { index, configuration },
     }
     return Wal.#begin({
       start,
@@ -181,10 +214,10 @@ export class Wal {
 
   /**
    * Opens a log after a stop of any kind. `applied` is the last entry that LevelDB holds, so it was durable here: a
-   * log without it is damaged. Everything `recovered` says is durable when it resolves, in a new segment where it was
+   * log without it is damaged. It is not below the base; undefined when LevelDB is of no use. Everything `recovered` says is durable when it resolves, in a new segment where it was
    * not before. Throws `LogError`, and has then written nothing.
    */
-  static async open(start: Start & { readonly applied: Position }): Promise<Wal> {
+  static async open(start: Start & { readonly applied: Position | undefined }): Promise<Wal> {
     const { state, header, salts, proven, tail, cutBytes } = await recover(start)
     return Wal.#begin({
       start,
@@ -195,6 +228,7 @@ export class Wal {
       header: {
         ...header,
         segment: header.segment + 1,
+        oldest: state.segmentAfter(state.base.index) ?? header.segment + 1,
         boot: nextBoot(header.boot, start.now()),
         salt: newSalt(start),
         previousEnd: proven.offset,
@@ -210,25 +244,27 @@ export class Wal {
   static async #begin(beginning: Beginning): Promise<Wal> {
     const { start, state, tail, salts, header } = beginning
     const { disk, directory } = start
-    const { leftovers } = await listSegments(disk, directory)
+    const { leftovers, segments } = await listSegments(disk, directory)
     for (const name of leftovers) await disk.remove(join(directory, name))
     // A name can be read and not be durable either. Were this segment's to outlive the one before, the log had a hole.
     await disk.syncDirectory(directory)
     const encoder = new BatchEncoder()
     const isTail = tail.hardState !== undefined || tail.entries.length > 0
-    const preparedBytes = isTail ? encoder.encode(tail.hardState, tail.entries) : 0
-    const { writer, value: batches } = await SegmentWriter.create({
-      disk,
-      directory,
-      segmentBytes: start.segmentBytes ?? defaultSegmentBytes,
-      header: { ...header, preparedBytes },
-      prepare: (seat) => {
-        const { segment, offset } = seat
-        const sealed = isTail
-          ? encoder.seal(seat, { segment, offset })
-          : { bytes: Buffer.alloc(0), batches: [] }
-        return { bytes: sealed.bytes, value: sealed.batches }
-      },
+    const { writer, value: batches } = await withRoom(start, () => {
+      const preparedBytes = isTail ? encoder.encode(tail.hardState, tail.entries) : 0
+      return SegmentWriter.create({
+        disk,
+        directory,
+        segmentBytes: start.segmentBytes ?? defaultSegmentBytes,
+        header: { ...header, preparedBytes },
+        prepare: (seat) => {
+          const { segment, offset } = seat
+          const sealed = isTail
+            ? encoder.seal(seat, { segment, offset })
+            : { bytes: Buffer.alloc(0), batches: [] }
+          return { bytes: sealed.bytes, value: sealed.batches }
+        },
+      })
     })
     take(state, { hardState: tail.hardState, entries: tail.entries, batches })
     salts.set(header.segment, header.salt)
@@ -241,7 +277,60 @@ export class Wal {
       configurations: [...state.configurations],
       repaired: { cutBytes: beginning.cutBytes, rewrittenEntries: tail.entries.length },
     }
-    return new Wal({ start, recovered, state, salts, encoder, writer })
+    const unneeded = segments.filter((segment) => segment < header.oldest)
+    for (const segment of unneeded) salts.delete(segment)
+    return new Wal({ start, recovered, state, salts, encoder, writer, unneeded })
+  }
+
+  /** What the newest segment's header says the log begins with: entries after its index are here. */
+  get base(): LogBase {
+    return this.#state.base
+  }
+
+  /** Bytes of the log after an index, but for a batch that holds entries before it too. */
+  bytesAfter(index: number): number {
+    return this.#state.batches.bytesAfter(index)
+  }
+
+  /**
+   * Lets the log begin after this entry: it is committed, and durable in LevelDB. The next segment's header says so, and
+   * with it the segments go that hold nothing after it. A position at or below an earlier one changes nothing.
+   */
+  compact({ index, term }: Position): void {
+    if (index <= this.#nextBase.index) return
+    assert(this.#state.termAt(index) === term, 'a log is compacted up to one of its entries')
+    const configuration = this.#state.configurationAt(index)
+    this.#nextBase = { ...this.#state.base, index, term, configuration }
+  }
+
+  /**
+   * Switches to the LevelDB in another directory, which holds the state at this position (`safety.md`, rule 6): durable
+   * when it resolves, and until then as if it had not been called. Entries after it stay if the log has the entry
+   * itself, else the log is empty afterwards. Not while an append is under way. Rejects with the code `full` when
+   * there is no room, and then has changed nothing; after any other rejection the log refuses everything.
+   */
+  install(install: Install): Promise<void> {
+    const { index, term } = install
+    const { base, hardState } = this.#state
+    const isKept = this.#state.termAt(index) === term
+    assert(index > base.index || (index === base.index && isKept), 'no older state is installed')
+    assert(hardState.term >= term, 'no entry is of a later term than its node has seen')
+    return this.#exclusively(() => this.#install(install, isKept))
+  }
+
+  async #install({ directory, index, term, configuration }: Install, isKept: boolean): Promise<void> {
+    const base = { directory, index, term, configuration, founding: this.#state.base.founding }
+    const latest = this.#state.configuration
+    await withRoom(this.#start, () =>
+      this.#startSegment(base, {
+        oldest: isKept ? this.#state.segmentAfter(index) : undefined,
+        last: isKept ? this.#state.last : { index, term },
+        configuration: isKept && latest.index > index ? latest : { index, configuration },
+      }),
+    )
+    if (isKept) this.#state.rebase(base)
+    else this.#state.empty(base)
+    this.#discardUnneeded()
   }
 
   /**
@@ -250,25 +339,65 @@ export class Wal {
    * of what is on disk: the log refuses everything, and the process must exit without another promise.
    */
   async append(batch: Batch): Promise<void> {
+    if (this.#proving !== undefined) await this.#proving
     assert(this.#appending === undefined, 'one append is under way at a time')
     this.#checkUsable()
     if (batch.hardState === undefined && batch.entries.length === 0) return
     this.#checkFollows(batch)
-    this.#appending = this.#append(batch)
+    await this.#exclusively(() => this.#append(batch))
+  }
+
+  /** One thing at a time. When it fails nothing is known of what is on disk, but when it says that it wrote nothing. */
+  async #exclusively(write: () => Promise<void>): Promise<void> {
+    assert(this.#appending === undefined, 'one append is under way at a time')
+    this.#checkUsable()
+    this.#appending = write()
     try {
       await this.#appending
     } catch (cause) {
-      this.#refusal = new Error('The log takes nothing more: an append has failed.', { cause })
+      if (!isRefusal(cause)) {
+        this.#refusal = new Error('The log takes nothing more: an append has failed.', { cause })
+      }
       throw cause
     } finally {
       this.#appending = undefined
     }
   }
 
+  /**
+   * To be called now and then. When nothing was appended since the last call, one empty batch proves the last append
+   * durable, so that damage to it can be told from a torn write. An append waits for it. A rejection is that of an append.
+   */
+  async prove(): Promise<void> {
+    const isQuiet = this.#quietEnd === this.#written
+    this.#quietEnd = this.#written
+    if (!isQuiet || this.#appending !== undefined || this.#proven >= this.#written) return
+    if (this.#refusal !== undefined || this.#proving !== undefined) return
+    this.#proving = this.#exclusively(() => this.#writeProof())
+    try {
+      await this.#proving
+    } finally {
+      this.#proving = undefined
+    }
+  }
+
+  /** Where there is no room for it, the last append stays unproven, as it does in a crash. */
+  async #writeProof(): Promise<void> {
+    try {
+      await this.#writer.secure(this.#encoder.encode(undefined, []))
+    } catch (error) {
+      if (isRefusal(error)) return
+      throw error
+    }
+    await this.#write()
+  }
+
   async #append({ hardState, entries }: Batch): Promise<void> {
     const bytes = this.#encoder.encode(hardState, entries)
-    if (this.#writer.isFullFor(bytes)) await this.#roll()
+    if (this.#writer.isFullFor(bytes)) await withRoom(this.#start, () => this.#roll())
+    await withRoom(this.#start, () => this.#writer.secure(bytes))
     const batches = await this.#write()
+    this.#written = this.#writer.seat.offset
     take(this.#state, { hardState, entries, batches })
   }
 
@@ -287,19 +416,40 @@ export class Wal {
 
   /** Goes on in a new segment. Its header proves the one before durable to the end. */
   async #roll(): Promise<void> {
+    const base = this.#nextBase
+    const { last, configuration } = this.#state
+    await this.#startSegment(base, {
+      oldest: this.#state.segmentAfter(base.index),
+      last,
+      configuration:
+        configuration.index > base.index
+          ? configuration
+          : { index: base.index, configuration: base.configuration },
+    })
+    this.#state.rebase(base)
+    this.#discardUnneeded()
+  }
+
+  /** `oldest` is undefined when no entry of the log is left. */
+  async #startSegment(
+    base: LogBase,
+    log: Pick<SegmentHeader, 'last' | 'configuration'> & { readonly oldest: number | undefined },
+  ): Promise<void> {
     const old = this.#writer
+    const segment = old.seat.segment + 1
     const header: SegmentHeader = {
       node: this.#start.node,
-      segment: old.seat.segment + 1,
+      segment,
+      oldest: log.oldest ?? segment,
       boot: this.recovered.boot,
       salt: newSalt(this.#start),
       previousEnd: old.seat.offset,
       previousSalt: old.seat.salt,
       preparedBytes: 0,
-      last: this.#state.last,
-      base: this.#state.base,
+      last: log.last,
+      base,
       hardState: this.#state.hardState,
-      configuration: this.#state.configuration,
+      configuration: log.configuration,
     }
     const { writer } = await SegmentWriter.create({
       disk: this.#start.disk,
@@ -308,10 +458,21 @@ export class Wal {
       header,
       prepare: () => ({ bytes: Buffer.alloc(0), value: undefined }),
     })
-    this.#salts.set(header.segment, header.salt)
+    this.#salts.set(segment, header.salt)
     this.#writer = writer
     this.#proven = writer.seat.offset
+    this.#written = this.#proven
+    this.#nextBase = base
     await old.close()
+  }
+
+  /** What the newest header does not need goes, beside everything else. */
+  #discardUnneeded(): void {
+    const { base } = this.#state
+    const oldest = this.#state.segmentAfter(base.index) ?? this.#writer.seat.segment
+    const unneeded = [...this.#salts.keys()].filter((segment) => segment < oldest)
+    for (const segment of unneeded) this.#salts.delete(segment)
+    this.#collector.collect(unneeded, this.#reads)
   }
 
   /**
@@ -325,7 +486,13 @@ export class Wal {
     assert(first <= from && from <= to && to <= last.index, 'only entries of the log are read')
     const { directory } = this.#start
     const readSegment = this.#readSegment.bind(this)
-    return readEntries({ directory, batches, salts: this.#salts, readSegment }, range)
+    const reading = readEntries({ directory, batches, salts: new Map(this.#salts), readSegment }, range)
+    this.#reads.add(reading)
+    try {
+      return await reading
+    } finally {
+      this.#reads.delete(reading)
+    }
   }
 
   async #readSegment(segment: number, position: number, into: Buffer): Promise<number> {
@@ -344,7 +511,7 @@ export class Wal {
       syncs: this.#syncs,
       bytes: this.#bytes,
       lastSyncMilliseconds: this.#lastSyncMilliseconds,
-      segments: this.#salts.size,
+      segments: this.#salts.size + this.#collector.size,
     }
   }
 
@@ -356,11 +523,9 @@ export class Wal {
     await this.#appending?.catch(() => 'its caller has the error')
     if (this.#refusal === undefined) {
       this.#refusal = new Error('The log is closed.')
-      if (this.#proven < this.#writer.seat.offset) {
-        this.#encoder.encode(undefined, [])
-        await this.#write()
-      }
+      if (this.#proven < this.#written) await this.#writeProof()
     }
+    await this.#collector.settled()
     await this.#writer.close()
   }
 
@@ -375,6 +540,7 @@ export class Wal {
       const keepsVote = old.votedFor === undefined || hardState.votedFor === old.votedFor
       assert(hardState.term > old.term || keepsVote, 'a vote is given once in a term')
     }
+    assert((entries[0]?.index ?? Infinity) > this.#nextBase.index, 'what is committed is not replaced')
     let previous: Entry | undefined
     for (const entry of entries) {
       if (previous === undefined) assert(this.#state.accepts(entry), 'entries follow the log')
@@ -392,6 +558,22 @@ function nextBoot(previous: number, now: number): number {
 /** Checksums begin with it, so that a batch of another segment is none here. */
 function newSalt({ drawSalt }: Start): number {
   return drawSalt === undefined ? randomInt(1, 2 ** 32) : drawSalt()
+}
+
+/** Whether the disk was too full for something, and nothing of it was written. */
+function isRefusal(error: unknown): boolean {
+  return error instanceof LogError && error.code === 'full'
+}
+
+/** Runs again, after room was made for it, what found none and changed nothing. */
+async function withRoom<T>({ makeRoom }: Start, run: () => Promise<T>): Promise<T> {
+  for (;;) {
+    try {
+      return await run()
+    } catch (error) {
+      if (!isRefusal(error) || makeRoom === undefined || !(await makeRoom())) throw error
+    }
+  }
 }
 
 /** What was made durable becomes part of the log. */

@@ -3,7 +3,7 @@
 import type { Configuration, Entry, Position } from '../../src/raft/types.ts'
 import type { Disk } from '../../src/store/disk.ts'
 import type { Founding } from '../../src/store/types.ts'
-import { Wal } from '../../src/store/wal.ts'
+import { type LogBase, Wal } from '../../src/store/wal.ts'
 
 export const node = '12D3KooWNodeOne'
 
@@ -37,20 +37,33 @@ export const founding: Founding = {
 /** A clock that stands long before any boot number that matters, so that boots count up by one. */
 const earlyClock = () => 1_000
 
+/** What a founded log begins with. */
+export const foundedBase: LogBase = {
+  directory: 'state-0',
+  index: 0,
+  term: 0,
+  configuration: founding.configuration,
+  founding,
+}
+
+function onNotice(error: Error): void {
+  throw new Error('nothing goes wrong that a test has not asked for', { cause: error })
+}
+
 export const beginning: Position = { index: 0, term: 0 }
 
 export async function createLog(
   disk: Disk,
-  options: { segmentBytes?: number; now?: () => number } = {},
+  options: Partial<Parameters<typeof Wal.create>[0]> = {},
 ): Promise<Wal> {
-  return Wal.create({ disk, directory, node, founding, now: earlyClock, ...options })
+  return Wal.create({ disk, directory, node, base: foundedBase, now: earlyClock, onNotice, ...options })
 }
 
 export async function openLog(
   disk: Disk,
-  options: { applied?: Position; segmentBytes?: number; now?: () => number; node?: string } = {},
+  options: Partial<Parameters<typeof Wal.open>[0]> = {},
 ): Promise<Wal> {
-  return Wal.open({ disk, directory, node, applied: beginning, now: earlyClock, ...options })
+  return Wal.open({ disk, directory, node, applied: undefined, now: earlyClock, onNotice, ...options })
 }
 
 export function command(index: number, term: number, data: string | Uint8Array): Entry {
@@ -60,9 +73,10 @@ export function command(index: number, term: number, data: string | Uint8Array):
 /** Everything the log holds, by as many reads as `maxBytes` takes. */
 export async function readAll(wal: Wal, maxBytes = 1024 * 1024): Promise<Entry[]> {
   const entries: Entry[] = []
-  const last = wal.recovered.lastIndex
-  while (entries.length < last) {
-    entries.push(...(await wal.read({ from: entries.length + 1, to: last, maxBytes })))
+  const first = wal.recovered.base.index + 1
+  const to = wal.recovered.lastIndex
+  for (let from = first; from <= to; from = first + entries.length) {
+    entries.push(...(await wal.read({ from, to, maxBytes })))
   }
   return entries
 }
