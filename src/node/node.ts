@@ -32,6 +32,8 @@ export type NodeParts = {
   readonly sleep: (ms: number) => Promise<void>
   /** Bytes free where the data directory lies. */
   readonly freeBytes: () => Promise<number>
+  /** Draws the salts of the log's segments; the machine's own randomness unless given. See `Wal.open`. */
+  readonly drawSalt?: () => number
   readonly logger: Logger
   /** The node cannot go on: the process is to end with this error's sentence. Called once. */
   readonly onFatal: (error: Error) => void
@@ -95,6 +97,8 @@ export class Node implements NodeSurface {
       self: parts.transport.self,
       openLevel: parts.openLevel,
       now: parts.clock,
+      elapsed: parts.surroundings.now,
+      drawSalt: parts.drawSalt,
       onFailure: (error) => {
         if (node !== undefined) node.#fatal(error)
       },

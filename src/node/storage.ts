@@ -19,6 +19,9 @@ export type StorageOptions = {
   readonly openLevel: (directory: string) => Promise<StateLevel>
   /** Milliseconds since the epoch. */
   readonly now: () => number
+  /** For the log; see `Wal.open`. */
+  readonly elapsed?: (() => number) | undefined
+  readonly drawSalt?: (() => number) | undefined
   /** The state machine cannot go on. */
   readonly onFailure: (error: Error) => void
 }
@@ -47,7 +50,7 @@ export class Storage {
    * another process holds it, when it belongs to another node, or when it is damaged.
    */
   static async open(options: StorageOptions): Promise<Storage> {
-    const { disk, directory, self, now } = options
+    const { disk, directory, self, now, elapsed, drawSalt } = options
     const storage = new Storage(options)
     const log = join(directory, 'log')
     await disk.makeDirectory(log)
@@ -74,6 +77,8 @@ export class Storage {
         node: self,
         applied: { index: machine.lastApplied, term: machine.lastAppliedTerm },
         now,
+        elapsed,
+        drawSalt,
       }).catch(async (error: unknown) => {
         await machine.close()
         throw error
@@ -106,8 +111,9 @@ export class Storage {
   async #found(founding: Founding): Promise<void> {
     const level = this.#empty
     assert(level !== undefined, 'only an empty node takes a founding')
-    const { disk, directory, self, now, onFailure } = this.#options
-    const wal = await Wal.create({ disk, directory: join(directory, 'log'), node: self, founding, now })
+    const { disk, directory, self, now, elapsed, drawSalt, onFailure } = this.#options
+    const log = join(directory, 'log')
+    const wal = await Wal.create({ disk, directory: log, node: self, founding, now, elapsed, drawSalt })
     this.#empty = undefined
     const machine = await StateMachine.open({ level, founding, onFailure })
     this.#opened = { wal, machine, hardState: wal.recovered.hardState }

@@ -72,6 +72,10 @@ type Start = Place & {
   readonly node: string
   /** Milliseconds since the epoch: new boots are never below its seconds, even if the last boot number is lost. */
   readonly now: () => number
+  /** Milliseconds of a clock that never goes back, for measuring. The process's own unless given. */
+  readonly elapsed?: (() => number) | undefined
+  /** Draws a segment's salt, from 1 to 2^32 - 1. The machine's own randomness unless given. */
+  readonly drawSalt?: (() => number) | undefined
 }
 
 /** What one append makes durable. */
@@ -97,8 +101,8 @@ type Opened = Pick<Beginning, 'start' | 'state' | 'salts'> & {
 
 export class Wal {
   readonly recovered: Recovered
-  readonly #place: Place
-  readonly #node: string
+  readonly #start: Start
+  readonly #elapsed: () => number
   readonly #state: LogState
   readonly #salts: Map<number, number>
   readonly #encoder: BatchEncoder
@@ -114,8 +118,8 @@ export class Wal {
 
   private constructor(opened: Opened) {
     this.recovered = opened.recovered
-    this.#place = opened.start
-    this.#node = opened.start.node
+    this.#start = opened.start
+    this.#elapsed = opened.start.elapsed ?? (() => performance.now())
     this.#state = opened.state
     this.#salts = opened.salts
     this.#encoder = opened.encoder
@@ -156,7 +160,7 @@ export class Wal {
       node: start.node,
       segment: 1,
       boot: nextBoot(0, start.now()),
-      salt: newSalt(),
+      salt: newSalt(start),
       previousEnd: 0,
       previousSalt: 0,
       preparedBytes: 0,
@@ -192,7 +196,7 @@ export class Wal {
         ...header,
         segment: header.segment + 1,
         boot: nextBoot(header.boot, start.now()),
-        salt: newSalt(),
+        salt: newSalt(start),
         previousEnd: proven.offset,
         previousSalt: header.salt,
         last: state.last,
@@ -272,9 +276,9 @@ export class Wal {
   async #write(): Promise<readonly BatchPlace[]> {
     const seat = this.#writer.seat
     const { bytes, batches } = this.#encoder.seal(seat, { segment: seat.segment, offset: seat.offset })
-    const begun = performance.now()
+    const begun = this.#elapsed()
     await this.#writer.write(bytes)
-    this.#lastSyncMilliseconds = performance.now() - begun
+    this.#lastSyncMilliseconds = this.#elapsed() - begun
     this.#proven = seat.offset
     this.#syncs += 1
     this.#bytes += bytes.length
@@ -285,10 +289,10 @@ export class Wal {
   async #roll(): Promise<void> {
     const old = this.#writer
     const header: SegmentHeader = {
-      node: this.#node,
+      node: this.#start.node,
       segment: old.seat.segment + 1,
       boot: this.recovered.boot,
-      salt: newSalt(),
+      salt: newSalt(this.#start),
       previousEnd: old.seat.offset,
       previousSalt: old.seat.salt,
       preparedBytes: 0,
@@ -298,9 +302,9 @@ export class Wal {
       configuration: this.#state.configuration,
     }
     const { writer } = await SegmentWriter.create({
-      disk: this.#place.disk,
-      directory: this.#place.directory,
-      segmentBytes: this.#place.segmentBytes ?? defaultSegmentBytes,
+      disk: this.#start.disk,
+      directory: this.#start.directory,
+      segmentBytes: this.#start.segmentBytes ?? defaultSegmentBytes,
       header,
       prepare: () => ({ bytes: Buffer.alloc(0), value: undefined }),
     })
@@ -319,14 +323,14 @@ export class Wal {
     const { first, last, batches } = this.#state
     const { from, to } = range
     assert(first <= from && from <= to && to <= last.index, 'only entries of the log are read')
-    const { directory } = this.#place
+    const { directory } = this.#start
     const readSegment = this.#readSegment.bind(this)
     return readEntries({ directory, batches, salts: this.#salts, readSegment }, range)
   }
 
   async #readSegment(segment: number, position: number, into: Buffer): Promise<number> {
     if (segment === this.#writer.seat.segment) return this.#writer.read(position, into)
-    const { disk, directory } = this.#place
+    const { disk, directory } = this.#start
     const file = await disk.open(segmentPath(directory, segment), { access: 'read' })
     try {
       return await file.read(position, into)
@@ -386,8 +390,8 @@ function nextBoot(previous: number, now: number): number {
 }
 
 /** Checksums begin with it, so that a batch of another segment is none here. */
-function newSalt(): number {
-  return randomInt(1, 2 ** 32)
+function newSalt({ drawSalt }: Start): number {
+  return drawSalt === undefined ? randomInt(1, 2 ** 32) : drawSalt()
 }
 
 /** What was made durable becomes part of the log. */
