@@ -1,7 +1,6 @@
 // The replicated state: applies committed entries in memory, answers at once, and lets LevelDB follow behind.
 
 import assert from 'node:assert/strict'
-import { setImmediate as turn } from 'node:timers/promises'
 import { TrivetError } from '../errors.ts'
 import type { Configuration, Entry } from '../raft/types.ts'
 import { Overlay, rowName } from './overlay.ts'
@@ -20,7 +19,8 @@ import {
   recordKey,
 } from './state-rows.ts'
 import { type CommandStep, type OpenStore, type Step, stretches } from './state-steps.ts'
-import { type Captured, reason, type StateLevel, StateWriter, stretchMs } from './state-writer.ts'
+import { realTime, type StateTime, Stretch } from './state-time.ts'
+import { type Captured, reason, type StateLevel, StateWriter } from './state-writer.ts'
 import type {
   Applied,
   Founding,
@@ -41,6 +41,8 @@ export type StateMachineOptions = {
   readonly flushEveryMs?: number
   /** What may wait for LevelDB in memory, in bytes; applying waits when it is passed. */
   readonly overlayBytes?: number
+  /** The real one when absent. */
+  readonly time?: StateTime
   /** Called once, with the first error: LevelDB cannot be written or read, or is damaged. Nothing is served after it. */
   readonly onFailure: (error: Error) => void
 }
@@ -57,6 +59,7 @@ export class StateMachine implements StateReader {
   readonly #overlay = new Overlay()
   readonly #overlayBytes: number
   readonly #writer: StateWriter
+  readonly #time: StateTime
   readonly #founded: Pick<Meta, 'clusterId' | 'cluster' | 'nextStore' | 'valueBytes' | 'commandVersion'>
   readonly #stores: Map<string, OpenStore>
   readonly #tokens: Map<string, Token>
@@ -67,7 +70,8 @@ export class StateMachine implements StateReader {
   #lastApplied: number
   #lastAppliedTerm: number
   #revision: number
-  #time: number
+  /** The stamp of the last entry that had one. */
+  #stamp: number
   #applying = false
   #closed: Promise<void> | undefined
 
@@ -101,10 +105,12 @@ export class StateMachine implements StateReader {
     this.#lastApplied = meta.lastApplied
     this.#lastAppliedTerm = meta.lastAppliedTerm
     this.#revision = meta.revision
-    this.#time = meta.time
+    this.#stamp = meta.time
+    this.#time = options.time ?? realTime
     this.#writer = new StateWriter({
       level: options.level,
       overlay: this.#overlay,
+      time: this.#time,
       flushEveryMs: options.flushEveryMs ?? 5,
       lastBatch,
       durableIndex: meta.lastApplied,
@@ -129,7 +135,7 @@ export class StateMachine implements StateReader {
 
   /** The stamp of the last entry that had one, in milliseconds since the epoch; never goes back. */
   get time(): number {
-    return this.#time
+    return this.#stamp
   }
 
   /** The last configuration applied. */
@@ -156,7 +162,7 @@ export class StateMachine implements StateReader {
     this.#applying = true
     const applied: Applied[] = []
     try {
-      let since = performance.now()
+      const stretch = new Stretch(this.#time)
       const { valueBytes } = this.#founded
       for (const steps of stretches(entries, { stores: this.#stores, valueBytes })) {
         const present = await this.#fetch(steps)
@@ -164,9 +170,7 @@ export class StateMachine implements StateReader {
           if (step.type === 'begin') this.#checkUsable()
           this.#take(step, present, applied)
           if (step.type === 'end' && this.#overlay.bytes > this.#overlayBytes) await this.#writer.flush()
-          if (performance.now() - since <= stretchMs) continue
-          await turn()
-          since = performance.now()
+          if (stretch.over) await stretch.pause()
         }
       }
     } catch (error) {
@@ -280,7 +284,7 @@ export class StateMachine implements StateReader {
           `Entry ${step.entry.index} follows ${this.#lastApplied}`,
         )
         this.#writer.hold()
-        this.#time = Math.max(this.#time, step.time ?? 0)
+        this.#stamp = Math.max(this.#stamp, step.time ?? 0)
         break
       case 'origin':
         this.#origins.hear(step.batch)
@@ -313,7 +317,7 @@ export class StateMachine implements StateReader {
       valueBytes: this.#founded.valueBytes,
       present: before,
       revision: this.#revision + 1,
-      time: this.#time,
+      time: this.#stamp,
     })
     if (decision.outcome.type !== 'refused') this.#revision += 1
     if (decision.type !== 'nothing') {
@@ -339,7 +343,7 @@ export class StateMachine implements StateReader {
       lastApplied: this.#lastApplied,
       lastAppliedTerm: this.#lastAppliedTerm,
       revision: this.#revision,
-      time: this.#time,
+      time: this.#stamp,
       configuration: this.#configuration,
     })
     return { lastApplied: this.#lastApplied, rows: [...rows, ...this.#origins.takeRows(), meta] }

@@ -1,11 +1,11 @@
 // Carries what was applied to LevelDB, behind the applying: one synced, atomic, numbered batch after the other.
 
 import assert from 'node:assert/strict'
-import { setImmediate as turn } from 'node:timers/promises'
 import type { AbstractLevel } from 'abstract-level'
 import type { Overlay, Row } from './overlay.ts'
 import { StateDamagedError } from './record.ts'
 import { decodeBatch, encodeBatch, tableRange } from './state-rows.ts'
+import { type StateTime, Stretch } from './state-time.ts'
 
 /** LevelDB, or what stands for it in a test: keys and values are bytes. */
 export type StateLevel = AbstractLevel<string | Buffer | Uint8Array, Uint8Array, Uint8Array>
@@ -17,9 +17,6 @@ export type StateLevel = AbstractLevel<string | Buffer | Uint8Array, Uint8Array,
  */
 const batchSlots = 32_768
 
-/** Longest stretch of work on the event loop without letting others in, in milliseconds (`safety.md`, rule 22). */
-export const stretchMs = 5
-
 /** What one batch brings LevelDB up to, and the rows that the overlay does not hold. */
 export type Captured = { readonly lastApplied: number; readonly rows: readonly Row[] }
 
@@ -28,6 +25,7 @@ type Waiter = { readonly resolve: () => void; readonly reject: (error: Error) =>
 type WriterOptions = {
   readonly level: StateLevel
   readonly overlay: Overlay
+  readonly time: StateTime
   readonly flushEveryMs: number
   /** The number of the last batch in LevelDB. */
   readonly lastBatch: number
@@ -43,6 +41,7 @@ type WriterOptions = {
 export class StateWriter {
   readonly #level: StateLevel
   readonly #overlay: Overlay
+  readonly #time: StateTime
   readonly #flushEveryMs: number
   readonly #capture: () => Captured
   readonly #onFailure: (error: Error) => void
@@ -53,7 +52,8 @@ export class StateWriter {
   /** An entry is being applied: half of one must never be in a batch, since the other half would come after a crash. */
   #held = false
   #writing = false
-  #timer: NodeJS.Timeout | undefined
+  /** Takes back the timer of the next batch, while there is one. */
+  #cancelTimer: (() => void) | undefined
   #failure: Error | undefined
   /** Waiting for the next batch, and for the one on its way. */
   #waiting: Waiter[] = []
@@ -62,6 +62,7 @@ export class StateWriter {
   constructor(options: WriterOptions) {
     this.#level = options.level
     this.#overlay = options.overlay
+    this.#time = options.time
     this.#flushEveryMs = options.flushEveryMs
     this.#lastBatch = options.lastBatch
     this.#durableIndex = options.durableIndex
@@ -108,7 +109,7 @@ export class StateWriter {
   fail(error: Error): void {
     if (this.#failure !== undefined) return
     this.#failure = error
-    clearTimeout(this.#timer)
+    this.#cancelTimer?.()
     for (const waiter of [...this.#boarded, ...this.#waiting]) waiter.reject(error)
     this.#boarded = []
     this.#waiting = []
@@ -122,14 +123,14 @@ export class StateWriter {
   #schedule(): void {
     if (!this.#ready) return
     if (this.#waiting.length > 0) {
-      clearTimeout(this.#timer)
-      this.#timer = undefined
+      this.#cancelTimer?.()
+      this.#cancelTimer = undefined
       void this.#write()
     } else {
-      this.#timer ??= setTimeout(() => {
-        this.#timer = undefined
+      this.#cancelTimer ??= this.#time.after(this.#flushEveryMs, () => {
+        this.#cancelTimer = undefined
         if (this.#ready) void this.#write()
-      }, this.#flushEveryMs)
+      })
     }
   }
 
@@ -143,7 +144,7 @@ export class StateWriter {
       const { lastApplied, rows } = this.#capture()
       this.#lastBatch += 1
       const mark = encodeBatch(this.#lastBatch % batchSlots, { number: this.#lastBatch, lastApplied })
-      await writeBatch(this.#level, [...this.#overlay.take(), ...rows, mark])
+      await writeBatch(this.#level, [...this.#overlay.take(), ...rows, mark], this.#time)
       this.#overlay.settle()
       this.#durableIndex = lastApplied
     } catch (cause) {
@@ -167,16 +168,13 @@ export class StateWriter {
 const synced = { sync: true }
 
 /** Writes all of these rows or none, synced. */
-async function writeBatch(level: StateLevel, rows: readonly Row[]): Promise<void> {
+async function writeBatch(level: StateLevel, rows: readonly Row[], time: StateTime): Promise<void> {
   const batch = level.batch()
-  let since = performance.now()
+  const stretch = new Stretch(time)
   for (const { key, value } of rows) {
     if (value === undefined) batch.del(key)
     else batch.put(key, value)
-    if (performance.now() - since > stretchMs) {
-      await turn()
-      since = performance.now()
-    }
+    if (stretch.over) await stretch.pause()
   }
   await batch.write(synced)
 }
