@@ -5,6 +5,7 @@ import { assert } from '../raft/assert.ts'
 import type { HardState, MemberId } from '../raft/types.ts'
 import type { Disk } from '../store/disk.ts'
 import { StateMachine } from '../store/state-machine.ts'
+import type { StateTime } from '../store/state-time.ts'
 import type { StateLevel } from '../store/state-writer.ts'
 import type { Founding } from '../store/types.ts'
 import { Wal } from '../store/wal.ts'
@@ -22,6 +23,8 @@ export type StorageOptions = {
   /** For the log; see `Wal.open`. */
   readonly elapsed?: (() => number) | undefined
   readonly drawSalt?: (() => number) | undefined
+  /** For the state machine; the real one unless given. */
+  readonly stateTime?: StateTime | undefined
   /** The state machine cannot go on. */
   readonly onFailure: (error: Error) => void
 }
@@ -70,7 +73,12 @@ export class Storage {
         return storage
       }
       const { founding } = peeked.base
-      const machine = await StateMachine.open({ level, founding, onFailure: options.onFailure })
+      const machine = await StateMachine.open({
+        level,
+        founding,
+        time: options.stateTime,
+        onFailure: options.onFailure,
+      })
       const wal = await Wal.open({
         disk,
         directory: log,
@@ -111,11 +119,11 @@ export class Storage {
   async #found(founding: Founding): Promise<void> {
     const level = this.#empty
     assert(level !== undefined, 'only an empty node takes a founding')
-    const { disk, directory, self, now, elapsed, drawSalt, onFailure } = this.#options
+    const { disk, directory, self, now, elapsed, drawSalt, stateTime, onFailure } = this.#options
     const log = join(directory, 'log')
     const wal = await Wal.create({ disk, directory: log, node: self, founding, now, elapsed, drawSalt })
     this.#empty = undefined
-    const machine = await StateMachine.open({ level, founding, onFailure })
+    const machine = await StateMachine.open({ level, founding, time: stateTime, onFailure })
     this.#opened = { wal, machine, hardState: wal.recovered.hardState }
   }
 

@@ -42,7 +42,7 @@ export type StateMachineOptions = {
   /** What may wait for LevelDB in memory, in bytes; applying waits when it is passed. */
   readonly overlayBytes?: number
   /** The real one when absent. */
-  readonly time?: StateTime
+  readonly time?: StateTime | undefined
   /** Called once, with the first error: LevelDB cannot be written or read, or is damaged. Nothing is served after it. */
   readonly onFailure: (error: Error) => void
 }
