@@ -6,6 +6,7 @@ import { assert } from '../raft/assert.ts'
 import type { RaftStatus } from '../raft/raft.ts'
 import type { Member, MemberId } from '../raft/types.ts'
 import type { Disk } from '../store/disk.ts'
+import type { StateTime } from '../store/state-time.ts'
 import type { StateLevel } from '../store/state-writer.ts'
 import type { Command, StateReader } from '../store/types.ts'
 import { version } from '../version.ts'
@@ -35,6 +36,12 @@ export type NodeParts = {
   readonly freeBytes: () => Promise<number>
   /** Draws the salts of the log's segments; the machine's own randomness unless given. See `Wal.open`. */
   readonly drawSalt?: () => number
+  /** Draws the id of a cluster founded here; the machine's own randomness unless given. */
+  readonly drawClusterId?: () => string
+  /** The state machine's time; the real one unless given. */
+  readonly stateTime?: StateTime
+  /** A signal that aborts after so many milliseconds; that of `AbortSignal.timeout` unless given. */
+  readonly timeout?: (ms: number) => AbortSignal
   readonly logger: Logger
   /** The node cannot go on: the process is to end with this error's sentence. Called once. */
   readonly onFatal: (error: Error) => void
@@ -101,6 +108,7 @@ export class Node implements NodeSurface {
       elapsed: parts.surroundings.now,
       drawSalt: parts.drawSalt,
       onNotice: (error) => parts.logger.warn({ err: error }, error.message),
+      stateTime: parts.stateTime,
       onFailure: (error) => {
         if (node !== undefined) node.#fatal(error)
       },
@@ -200,6 +208,12 @@ export class Node implements NodeSurface {
     return this.#replica?.status
   }
 
+  /** What this node is made of, for whoever checks its promises; undefined while it waits to take part. */
+  get inside(): (Opened & { readonly replica: Replica }) | undefined {
+    if (this.#replica === undefined || this.#opened === undefined) return undefined
+    return { ...this.#opened, replica: this.#replica }
+  }
+
   /**
    * Hands leadership over, if this node has it, so that no election timeout is felt; then stops. What waits here is
    * answered. Calling it twice is fine.
@@ -249,13 +263,16 @@ export class Node implements NodeSurface {
 
   #founding(): FoundingOptions {
     const { nodes, foundWithout } = this.#settings
-    const { logger, transport, sleep } = this.#parts
+    const { logger, transport, sleep, timeout = (ms) => AbortSignal.timeout(ms) } = this.#parts
     return {
       id: this.id,
       nodes,
       without: foundWithout,
       identity: () => this.#storage.identity,
-      compose: (ids) => composeFounding(this.#settings, ids, this.#parts.clock()),
+      compose: (ids) => {
+        const { clock, drawClusterId } = this.#parts
+        return composeFounding(this.#settings, ids, { now: clock(), clusterId: drawClusterId?.() })
+      },
       found: async (founding) => {
         await this.#durably(this.#storage.found(founding))
         logger.info({ cluster: founding.clusterId }, 'the founding of the cluster is durable here')
@@ -263,7 +280,7 @@ export class Node implements NodeSurface {
         transport.setPeers(this.#peers())
       },
       begin: () => this.#durably(this.#storage.begin()),
-      ask: (peer, question) => transport.ask(peer, question, { signal: AbortSignal.timeout(askMs) }),
+      ask: (peer, question) => transport.ask(peer, question, { signal: timeout(askMs) }),
       waiting: (sentence) => this.#wait(sentence),
       sleep,
     }

@@ -20,6 +20,9 @@ export type ReadBarrierOptions = {
  */
 const idsPerSecond = 2 ** 20
 
+/** Where an answer takes longer than this many times the patience of its asker, no leader could be followed either. */
+const maxLateRounds = 32
+
 type Round = { readonly id: number; readonly waiters: readonly Waiter<void>[]; readonly askedAt: number }
 
 type Confirmed = { readonly index: number; readonly waiters: readonly Waiter<void>[] }
@@ -31,7 +34,10 @@ type Confirmed = { readonly index: number; readonly waiters: readonly Waiter<voi
 export class ReadBarrier {
   readonly #options: ReadBarrierOptions
   #gathering: Waiter<void>[] = []
+  /** Asked last and not given up. */
   #round: Round | undefined
+  /** Given up, oldest first: whoever was in one has been asked for again, but an answer may be slower than that. */
+  #late: Round[] = []
   /** Waiting to be applied up to an index. */
   #confirmed: Confirmed[] = []
   #waiting = 0
@@ -81,16 +87,25 @@ export class ReadBarrier {
     return this.#lastId
   }
 
-  /** An answer: the index to wait for, or undefined to ask again. Late ones, to rounds given up, are ignored. */
+  /** An answer: the index to wait for, or undefined to ask again. */
   answered(id: number, index: number | undefined, appliedIndex: number): void {
-    const round = this.#round
-    if (round === undefined || round.id !== id) return
-    if (index === undefined) {
+    const current = this.#round
+    if (current?.id === id && index === undefined) {
       this.#refused = true
       this.#giveUpRound()
       return
     }
-    this.#round = undefined
+    const round = current?.id === id ? current : this.#late.find((late) => late.id === id)
+    if (round === undefined || index === undefined) return
+    // Its waiters include those of the rounds before it, and are in every round after it, beside younger ones.
+    this.#late = this.#late.filter((late) => late.id > id)
+    const served = new Set(round.waiters)
+    const others = (waiters: readonly Waiter<void>[]) => waiters.filter((waiter) => !served.has(waiter))
+    this.#gathering = others(this.#gathering)
+    this.#round =
+      round === current || current === undefined
+        ? undefined
+        : { ...current, waiters: others(current.waiters) }
     this.#confirmed.push({ index, waiters: round.waiters })
     this.applied(appliedIndex)
   }
@@ -136,11 +151,13 @@ export class ReadBarrier {
     this.#gathering = []
     this.#confirmed = []
     this.#round = undefined
+    this.#late = []
     this.#waiting = 0
   }
 
   #giveUpRound(): void {
     if (this.#round === undefined) return
+    this.#late = [...this.#late, this.#round].slice(-maxLateRounds)
     this.#gathering = [...this.#round.waiters.filter((waiter) => !waiter.settled), ...this.#gathering]
     this.#round = undefined
   }

@@ -30,11 +30,15 @@ export type NodeSettings = {
   readonly foundWithout: readonly string[]
 }
 
-/** A new founding with a random cluster id, for the nodes of the file with these ids. `now`: milliseconds since the epoch. */
-export function composeFounding(settings: NodeSettings, ids: readonly string[], now: number): Founding {
+/** A new founding, for the nodes of the file with these ids. `now`: milliseconds since the epoch; the cluster id is random unless given. */
+export function composeFounding(
+  settings: NodeSettings,
+  ids: readonly string[],
+  { now, clusterId }: { readonly now: number; readonly clusterId?: string | undefined },
+): Founding {
   const { nodes, cluster, stores, tokens, valueBytes } = settings
   return {
-    clusterId: randomBytes(16).toString('hex'),
+    clusterId: clusterId ?? randomBytes(16).toString('hex'),
     name: cluster,
     configuration: {
       members: nodes

@@ -5,6 +5,7 @@ import { assert } from '../raft/assert.ts'
 import type { HardState, MemberId } from '../raft/types.ts'
 import type { Disk } from '../store/disk.ts'
 import { StateMachine } from '../store/state-machine.ts'
+import type { StateTime } from '../store/state-time.ts'
 import type { StateLevel } from '../store/state-writer.ts'
 import type { Founding } from '../store/types.ts'
 import { Wal } from '../store/wal.ts'
@@ -22,6 +23,8 @@ export type StorageOptions = {
   /** For the log; see `Wal.open`. */
   readonly elapsed?: (() => number) | undefined
   readonly drawSalt?: (() => number) | undefined
+  /** For the state machine; the real one unless given. */
+  readonly stateTime?: StateTime | undefined
   /** Something went wrong that costs nothing but space. */
   readonly onNotice: (error: Error) => void
   /** The state machine cannot go on. */
@@ -75,6 +78,7 @@ export class Storage {
       const machine = await StateMachine.open({
         level,
         founding,
+        time: options.stateTime,
         onFailure: ({ error }) => options.onFailure(error),
       })
       const wal = await Wal.open({
@@ -118,13 +122,18 @@ export class Storage {
   async #found(founding: Founding): Promise<void> {
     const level = this.#empty
     assert(level !== undefined, 'only an empty node takes a founding')
-    const { disk, directory, self, now, elapsed, drawSalt, onFailure, onNotice } = this.#options
+    const { disk, directory, self, now, elapsed, drawSalt, stateTime, onFailure, onNotice } = this.#options
     const log = join(directory, 'log')
     const { configuration } = founding
     const base = { directory: firstState, index: 0, term: 0, configuration, founding }
     const wal = await Wal.create({ disk, directory: log, node: self, base, now, elapsed, drawSalt, onNotice })
     this.#empty = undefined
-    const machine = await StateMachine.open({ level, founding, onFailure: ({ error }) => onFailure(error) })
+    const machine = await StateMachine.open({
+      level,
+      founding,
+      time: stateTime,
+      onFailure: ({ error }) => onFailure(error),
+    })
     this.#opened = { wal, machine, hardState: wal.recovered.hardState }
   }
 

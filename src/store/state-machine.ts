@@ -49,7 +49,7 @@ export type StateMachineOptions = {
   /** What may wait for LevelDB in memory, in bytes; applying waits when it is passed. */
   readonly overlayBytes?: number
   /** The real one when absent. */
-  readonly time?: StateTime
+  readonly time?: StateTime | undefined
   /**
    * Called once, with the first failure. Nothing is served or written after it; the state machine is still to be
    * closed.

@@ -1,16 +1,24 @@
-// Clients that use a town through all of its nodes, and write down what they did and saw.
+// Clients that use a cluster through all of its nodes, and write down what they did and saw.
 
 import { setTimeout as delay } from 'node:timers/promises'
 import { TrivetError } from '../../src/errors.ts'
-import type { Outcome, Condition as StoreCondition } from '../../src/store/types.ts'
-import type { Town } from '../node/town.ts'
+import type { Executed } from '../../src/node/surface.ts'
+import type { Item, Outcome, Condition as StoreCondition } from '../../src/store/types.ts'
+import type { Change } from '../node/errands.ts'
 import { Chance } from '../raft/chance.ts'
 import type { History, Invocation } from './history.ts'
 import type { Condition, Operation, Result } from './key-value.ts'
 
+/** A cluster whose nodes serve one store. A call rejects with "… has ended" when its node's process does. */
+export type Served = {
+  readonly ids: readonly string[]
+  readonly read: (node: string, key: string, deadlineMs: number) => Promise<Item | undefined>
+  readonly change: (node: string, change: Change, deadlineMs: number) => Promise<Executed>
+}
+
 /** Does one operation through a node and records it. Resolves with what it came to, undefined when it failed or nobody knows. */
 export async function use(
-  { town, history }: { readonly town: Town; readonly history: History },
+  { town, history }: { readonly town: Served; readonly history: History },
   what: { readonly client: string; readonly node: string; readonly operation: Operation },
   deadlineMs: number,
 ): Promise<Result | undefined> {
@@ -26,7 +34,7 @@ export async function use(
 }
 
 async function perform(
-  town: Town,
+  town: Served,
   { node, operation }: { readonly node: string; readonly operation: Operation },
   deadlineMs: number,
 ): Promise<Result> {
@@ -85,22 +93,36 @@ function note(invocation: Invocation, operation: Operation, error: unknown): voi
 
 /** Runs clients until `stop`, which resolves when the last answer has come. Their choices follow from the seed. */
 export function runClients(
-  place: { readonly town: Town; readonly history: History },
-  options: { readonly seed: number; readonly clients: number; readonly keys: readonly string[] },
+  place: { readonly town: Served; readonly history: History },
+  options: {
+    readonly seed: number
+    readonly clients: number
+    readonly keys: readonly string[]
+    /** How long they are ready to wait for an answer, in milliseconds: one of these each time. */
+    readonly patience?: readonly number[]
+    /** How long they think before the next call at most, in milliseconds. */
+    readonly thinkingMs?: number
+    readonly sleep?: (ms: number) => Promise<void>
+  },
 ): { readonly stop: () => Promise<void> } {
   const stopping = { now: false }
+  const { patience = [30, 100, 400, 400], thinkingMs = 0, sleep = delay } = options
   const running = Array.from({ length: options.clients }, async (_, at) => {
     const chance = new Chance(options.seed * 1000 + at)
     const client = `c${at + 1}`
     /** The version of each key that this client saw last, to build on. */
     const seen = new Map<string, number>()
+    let again: Operation | undefined
     for (let turn = 1; !stopping.now; turn++) {
+      if (thinkingMs > 0) await sleep(chance.next() * thinkingMs)
       const node = chance.pick(place.town.ids)
       const key = chance.pick(options.keys)
-      const operation = choose(chance, { key, value: `${client}-${turn}`, seen: seen.get(key) })
-      const result = await use(place, { client, node, operation }, chance.pick([30, 100, 400, 400]))
-      if (result === undefined) await delay(1 + chance.below(5))
-      else if ('version' in result && result.version !== undefined) seen.set(key, result.version)
+      const operation = again ?? choose(chance, { key, value: `${client}-${turn}`, seen: seen.get(key) })
+      const result = await use(place, { client, node, operation }, chance.pick(patience))
+      // Some try again what was not answered, with another node: as another write, since nothing says it is the same.
+      again = result === undefined && chance.happens(0.5) ? operation : undefined
+      if (result === undefined) await sleep(1 + chance.below(5))
+      else if ('version' in result && result.version !== undefined) seen.set(operation.key, result.version)
     }
   })
   const all = Promise.all(running)

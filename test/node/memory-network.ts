@@ -41,6 +41,8 @@ export type MemoryNetworkOptions = {
   readonly duplication?: number
   /** How long until two nodes that lost their connection have a new one. */
   readonly reconnectDelay?: number
+  /** Is shown every message as its sender lets go of it. */
+  readonly tap?: (from: string, to: string, message: PeerMessage) => void
 }
 
 const realScheduler: Scheduler = {
@@ -79,6 +81,10 @@ export class MemoryNetwork {
   /** The transport of a node. It takes part once started. */
   transport(peer: string, hello: Hello): MemoryTransport {
     return new MemoryTransport(this, peer, hello)
+  }
+
+  get weather(): Omit<MemoryNetworkOptions, 'seed' | 'scheduler'> {
+    return this.#options
   }
 
   /** Other weather from now on. */
@@ -157,6 +163,7 @@ export class MemoryNetwork {
     if (connection === undefined) return false
     const target = connection.a === from ? connection.b : connection.a
     const link = { from: from.self, to }
+    this.#options.tap?.(from.self, to, message)
     const bytes = encodePeerMessage(message, link)
     const lane = laneOf(message)
     const direction = this.#direction(connection, from)

@@ -76,7 +76,7 @@ describe('the read barrier', () => {
     expect(await settled()).toEqual(['read'])
   })
 
-  it('asks again with another id after silence, and ignores the late answer to the first', async () => {
+  it('asks again with another id after silence', async () => {
     const { clock, barrier, add, settled } = setUp()
     add('read')
     const first = barrier.ask()
@@ -85,10 +85,31 @@ describe('the read barrier', () => {
     expect(barrier.due).toBe(true)
     const second = barrier.ask()
     expect(second).not.toBe(first)
-    barrier.answered(first, 1, 9)
-    expect(await settled()).toEqual([])
     barrier.answered(second, 5, 9)
     expect(await settled()).toEqual(['read'])
+    expect(barrier.due).toBe(false)
+  })
+
+  it('takes the answer to a question that it has asked again: else a way longer than its patience ended every read', async () => {
+    const { clock, barrier, add, settled } = setUp()
+    add('early')
+    const asked: number[] = []
+    for (let turn = 0; turn < 5; turn++) {
+      asked.push(barrier.ask())
+      clock.now += 100
+      barrier.tick(true)
+      if (turn === 1) add('late')
+    }
+    // The second question came before the late read, so its answer is too old for it.
+    barrier.answered(asked[1] ?? 0, 5, 9)
+    expect(await settled()).toEqual(['early'])
+    expect(barrier.waiting).toBe(1)
+    barrier.answered(asked[0] ?? 0, 4, 9)
+    expect(await settled()).toEqual(['early'])
+    barrier.answered(asked[2] ?? 0, 6, 9)
+    expect(await settled()).toEqual(['early', 'late'])
+    expect(barrier.due).toBe(false)
+    expect(barrier.waiting).toBe(0)
   })
 
   it('does not ask again at once when nobody could tell, but with the next tick', () => {

@@ -6,9 +6,10 @@ import { pino } from 'pino'
 import { Node } from '../../src/node/node.ts'
 import type { NodeSettings } from '../../src/node/settings.ts'
 import type { Executed } from '../../src/node/surface.ts'
-import type { Condition, Item } from '../../src/store/types.ts'
+import type { Item } from '../../src/store/types.ts'
 import { MemoryDisk, seeded } from '../store/memory-disk.ts'
 import { MemoryState } from '../store/memory-state.ts'
+import { type Change, changeThrough, readThrough } from './errands.ts'
 import { MemoryNetwork } from './memory-network.ts'
 
 export type TownOptions = {
@@ -17,12 +18,6 @@ export type TownOptions = {
   /** False makes every sync a lie, of log and state. */
   readonly syncs?: boolean
 }
-
-/** What a client wants done to the town's one store. */
-export type Change = { readonly key: string; readonly conditions?: readonly Condition[] } & (
-  | { readonly type: 'set'; readonly value: string }
-  | { readonly type: 'delete' }
-)
 
 const token = createHash('sha256').update('the secret of the town').digest('base64url')
 const data = '/data'
@@ -247,14 +242,8 @@ export class Town implements AsyncDisposable {
 
   /** Has a change decided through a node. */
   change(id: string, change: Change, deadlineMs = 3000): Promise<Executed> {
-    const { conditions = [] } = change
-    const where = { token, store: 'default', key: Buffer.from(change.key), conditions } as const
-    const call = this.node(id).execute(
-      change.type === 'set'
-        ? { ...where, type: 'set', value: Buffer.from(change.value), contentType: 'text/plain' }
-        : { ...where, type: 'delete' },
-      { deadline: performance.now() + deadlineMs },
-    )
+    const deadline = performance.now() + deadlineMs
+    const call = changeThrough(this.node(id), change, { token, store: 'default', deadline })
     return this.#machine(id).life.during(call)
   }
 
@@ -266,9 +255,8 @@ export class Town implements AsyncDisposable {
 
   /** A linearizable read through a node. */
   read(id: string, key: string, deadlineMs = 3000): Promise<Item | undefined> {
-    const node = this.node(id)
-    const barrier = node.barrier({ deadline: performance.now() + deadlineMs })
-    return this.#machine(id).life.during(barrier.then(() => node.state.get('default', Buffer.from(key))))
+    const deadline = performance.now() + deadlineMs
+    return this.#machine(id).life.during(readThrough(this.node(id), key, { store: 'default', deadline }))
   }
 
   /** What a node holds by now, and the revision at which it does. */

@@ -7,7 +7,7 @@ import { dirname } from 'node:path'
 import type { Disk, DiskFile, FileAccess } from '../../src/store/disk.ts'
 import { MemoryFile } from './memory-file.ts'
 
-type DiskCall =
+export type DiskCall =
   | 'list'
   | 'makeDirectory'
   | 'open'
@@ -33,6 +33,8 @@ type MemoryDiskOptions = {
   readonly capacity?: number
   /** False makes every sync a lie: it resolves and nothing is durable. */
   readonly syncs?: boolean
+  /** How long a call takes before it does anything; without it, a few turns. A write that is under way when all ends tears. */
+  readonly pause?: (call: DiskCall, path: string) => Promise<void>
 }
 
 /** What changes the disk. A stop at any other call is the same as one at the change before it. */
@@ -56,11 +58,16 @@ export class MemoryDisk implements Disk {
   capacity: number
   readonly #random: () => number
   readonly #syncs: boolean
+  readonly #pause: MemoryDiskOptions['pause']
+  /** What is left of the writes that have begun, should they go no further. */
+  readonly #underWay = new Set<() => void>()
   #names = new Map<string, Node>([['/', { type: 'directory' }]])
   #durableNames = new Map(this.#names)
   #pendingNames: NameChange[] = []
   #faults: Fault[] = []
   #holds: Hold[] = []
+  readonly #releases = new Set<() => void>()
+  #astray: { readonly path: string; readonly state: 'ordered' | 'fresh' } | undefined
   #stopAt = Number.POSITIVE_INFINITY
   #stopped = false
   #onStop: () => void = () => {}
@@ -70,6 +77,7 @@ export class MemoryDisk implements Disk {
   constructor(options: MemoryDiskOptions) {
     this.#random = seeded(options.seed)
     this.#syncs = options.syncs ?? true
+    this.#pause = options.pause
     this.capacity = options.capacity ?? Number.POSITIVE_INFINITY
   }
 
@@ -119,15 +127,54 @@ export class MemoryDisk implements Disk {
     const { skip = 0, count = Number.POSITIVE_INFINITY } = options
     const hold = { call, released: promise, skip, count }
     this.#holds.push(hold)
-    return () => {
+    const release = () => {
       this.#holds = this.#holds.filter((other) => other !== hold)
+      this.#releases.delete(release)
       resolve()
     }
+    this.#releases.add(release)
+    return release
+  }
+
+  /** From now on nothing fails or hangs that was to, and there is room for everything. */
+  heal(): void {
+    this.#faults = []
+    for (const release of this.#releases) release()
+    this.#releases.clear()
+    this.capacity = Number.POSITIVE_INFINITY
   }
 
   /** Flips one bit of a file, on the platter and in the cache. */
   flip(path: string, bit: number): void {
     this.#file(path).flip(bit)
+  }
+
+  /** The files below a directory, by name. */
+  filesBelow(directory: string): readonly string[] {
+    const found = [...this.#names].filter(
+      ([path, node]) => node.type === 'file' && path.startsWith(`${directory}/`),
+    )
+    return found.map(([path]) => path).sort()
+  }
+
+  /** Bytes that all files together take. */
+  get used(): number {
+    return this.#files().reduce((sum, file) => sum + file.length, 0)
+  }
+
+  /** Where the last durable write of anything but zeros began: what lies before it was acknowledged, and more after it. */
+  lastDurable(path: string): number {
+    return this.#file(path).lastDurable
+  }
+
+  /** The next write of anything but zeros to a path that contains `path` lands further to the front of the file, and succeeds. */
+  misdirect(path: string): void {
+    this.#astray = { path, state: 'ordered' }
+  }
+
+  /** A write is to go astray, or has and no other has followed it: a reader could not tell that it is missing. */
+  get isAstray(): boolean {
+    return this.#astray !== undefined
   }
 
   /** What a read would return of the whole file. */
@@ -231,7 +278,7 @@ export class MemoryDisk implements Disk {
   }
 
   /** Runs a call after what may come before it: a hold, a while, a fault, the end of the process. */
-  async #call<T>(call: DiskCall, path: string, run: () => T, torn: () => void = () => {}): Promise<T> {
+  async #call<T>(call: DiskCall, path: string, run: () => T, torn = () => {}): Promise<T> {
     const life = this.#life
     if (changes.has(call)) this.calls += 1
     if (this.#stopped) return new Promise<never>(() => {})
@@ -241,8 +288,11 @@ export class MemoryDisk implements Disk {
       this.#onStop()
       return new Promise<never>(() => {})
     }
+    if (this.#pause !== undefined) this.#underWay.add(torn)
     await this.#held(call)
-    for (let turns = Math.floor(this.#random() * 3); turns > 0; turns--) await undefined
+    if (this.#pause !== undefined) await this.#pause(call, path)
+    else for (let turns = Math.floor(this.#random() * 3); turns > 0; turns--) await undefined
+    this.#underWay.delete(torn)
     if (this.#stopped || life !== this.#life) return new Promise<never>(() => {})
     // A sync fails where it is carried out, for some are part of a write.
     const code = call === 'sync' ? undefined : this.#takeFault(call, path)
@@ -286,17 +336,26 @@ export class MemoryDisk implements Disk {
     node: MemoryFile,
     { position, bytes, durable }: { position: number; bytes: Uint8Array; durable: boolean | undefined },
   ): void {
-    const used = this.#files().reduce((sum, file) => sum + file.length, 0)
     const growth = Math.max(0, position + bytes.length - node.length)
-    const room = Math.max(0, this.capacity - used)
+    const room = this.capacity === Number.POSITIVE_INFINITY ? growth : Math.max(0, this.capacity - this.used)
     if (growth > room) {
       node.write(position, bytes.subarray(0, Math.max(0, bytes.length - (growth - room))))
       throw failure('ENOSPC', 'write', path)
     }
-    node.write(position, bytes)
+    const at = this.#astray === undefined ? position : this.#whereTo(path, { position, bytes })
+    node.write(at, bytes)
     if (durable !== true) return
     this.#failSync('write', path, node)
-    if (this.#syncs) node.syncRange(position, bytes.length)
+    if (this.#syncs) node.syncRange(at, bytes.length)
+  }
+
+  #whereTo(path: string, { position, bytes }: { position: number; bytes: Uint8Array }): number {
+    if (bytes.every((byte) => byte === 0)) return position
+    if (this.#astray?.path === path && this.#astray.state === 'fresh') this.#astray = undefined
+    if (this.#astray?.state !== 'ordered' || position === 0 || !path.includes(this.#astray.path))
+      return position
+    this.#astray = { path, state: 'fresh' }
+    return Math.floor((this.#random() * position) / 512) * 512
   }
 
   #failSync(call: DiskCall, path: string, node: MemoryFile): void {
@@ -314,10 +373,13 @@ export class MemoryDisk implements Disk {
 
   #begin(): void {
     this.#life += 1
+    for (const torn of this.#underWay) if (this.#random() < 0.5) torn()
+    this.#underWay.clear()
     this.#stopped = false
     this.#stopAt = Number.POSITIVE_INFINITY
     this.#faults = []
     this.#holds = []
+    this.#astray = undefined
   }
 
   #change(call: DiskCall, change: NameChange): void {

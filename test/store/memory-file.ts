@@ -10,6 +10,7 @@ export class MemoryFile {
   readonly #dirty = new Set<number>()
   /** Sectors that a failed sync gave up: clean as far as the cache knows, and not on the platter. */
   readonly #lost = new Set<number>()
+  #lastDurable = 0
 
   get length(): number {
     return this.#view.length
@@ -40,6 +41,13 @@ export class MemoryFile {
   /** Syncs what was written here alone, as a durable write does. */
   syncRange(position: number, length: number): void {
     this.#keep(sectorsOf(position, position + length))
+    if (this.#view.all.subarray(position, position + length).some((byte) => byte !== 0))
+      this.#lastDurable = position
+  }
+
+  /** Where the last durable write of anything but zeros began. */
+  get lastDurable(): number {
+    return this.#lastDurable
   }
 
   /** A sync has failed: what was dirty counts as clean from now on, and is not on the platter. */

@@ -26,6 +26,10 @@ type WriteFault = keyof typeof faults
 type MemoryStateOptions = {
   /** False makes every sync a lie: it resolves, and the batch can still be lost. */
   readonly syncs?: boolean
+  /** How long each of the two parts of a write takes, until it is readable and until it is synced: a turn, unless given. */
+  readonly pause?: () => Promise<unknown>
+  /** How many of the batches can still be lost or told apart; older ones that are durable are kept as rows. All, unless given. */
+  readonly remembered?: number
 }
 
 /** What abstract-level calls in its implementations; its types keep it to themselves. */
@@ -38,8 +42,10 @@ const memory = MemoryLevel.prototype as unknown as Implementation
  * any of the others: LevelDB loses unsynced ones from below a synced one too when its log file changes in between.
  */
 export class MemoryState extends MemoryLevel<Uint8Array, Uint8Array> {
-  readonly #syncs: boolean
-  readonly #batches: Batch[] = []
+  readonly #options: MemoryStateOptions
+  /** What the batches before the first of `#batches` have led to, by key. */
+  readonly #rows: Map<string, Operation>
+  #batches: Batch[] = []
   #failIn = Number.POSITIVE_INFINITY
   #failWith: WriteFault = 'EIO'
   #poisoned = false
@@ -47,15 +53,21 @@ export class MemoryState extends MemoryLevel<Uint8Array, Uint8Array> {
   /** Batches offered, failed ones included. */
   writes = 0
 
-  constructor({ syncs = true }: MemoryStateOptions = {}) {
+  constructor(options: MemoryStateOptions = {}, rows: ReadonlyMap<string, Operation> = new Map()) {
     super({ keyEncoding: 'view', valueEncoding: 'view' })
-    this.#syncs = syncs
+    this.#options = options
+    this.#rows = new Map(rows)
   }
 
   /** The n-th batch from now fails, and the handle is poisoned from then on: it takes batches and keeps none. */
   failWrite(n: number, code: WriteFault): void {
     this.#failIn = n
     this.#failWith = code
+  }
+
+  /** No write fails that was to. */
+  heal(): void {
+    this.#failIn = Number.POSITIVE_INFINITY
   }
 
   /** Holds every batch back, unread, until the returned function is called: the disk hangs. */
@@ -76,33 +88,23 @@ export class MemoryState extends MemoryLevel<Uint8Array, Uint8Array> {
   /** What a machine finds that lost its power now. This handle is of no use any more. */
   async powerLoss(seed: number): Promise<MemoryState> {
     const random = xorshift(seed)
-    const kept = this.#batches.filter(
-      ({ durable, fate }) => durable || (fate !== 'swallowed' && random() < 0.5),
-    )
-    return MemoryState.#of(kept, this.#syncs)
+    return this.#survivor(({ durable, fate }) => durable || (fate !== 'swallowed' && random() < 0.5))
   }
 
   /** What a process finds that was killed and started again: the system still has all that was taken. */
   async restart(): Promise<MemoryState> {
-    return MemoryState.#of(
-      this.#batches.filter(({ fate }) => fate === 'taken'),
-      this.#syncs,
-    )
+    return this.#survivor(({ fate }) => fate === 'taken')
   }
 
   /** Like `restart`, but the batch that failed may have come to the disk nevertheless. */
   async reopened(seed: number): Promise<MemoryState> {
     const random = xorshift(seed)
-    const kept = this.#batches.filter(({ fate }) => fate === 'taken' || (fate === 'failed' && random() < 0.5))
-    return MemoryState.#of(kept, this.#syncs)
+    return this.#survivor(({ fate }) => fate === 'taken' || (fate === 'failed' && random() < 0.5))
   }
 
   /** Like `restart`, without the batches for which `keep` is false; they are numbered from 0. */
   async without(keep: (index: number) => boolean): Promise<MemoryState> {
-    return MemoryState.#of(
-      this.#batches.filter(({ fate }, index) => fate === 'taken' && keep(index)),
-      this.#syncs,
-    )
+    return this.#survivor(({ fate }, index) => fate === 'taken' && keep(index))
   }
 
   /** Like `restart`, with another value under a key, or none: a row that rotted, vanished or resurfaced. */
@@ -124,14 +126,46 @@ export class MemoryState extends MemoryLevel<Uint8Array, Uint8Array> {
       .map((operation) => (operation.type === 'put' ? operation.value : undefined))
   }
 
-  static async #of(batches: readonly Batch[], syncs: boolean): Promise<MemoryState> {
-    const survivor = new MemoryState({ syncs })
+  /** How many batches `without` can tell apart. */
+  get remembered(): number {
+    return this.#batches.length
+  }
+
+  /** Changes rows behind everybody's back, durably: rows may vanish, flip a bit or be as they once were. */
+  async damage(operations: readonly Operation[]): Promise<void> {
+    await memory._batch.call(this, operations, {})
+    this.#batches.push({ operations, durable: true, fate: 'taken' })
+  }
+
+  async #survivor(keep: (batch: Batch, index: number) => boolean): Promise<MemoryState> {
+    const survivor = new MemoryState(this.#options, this.#rows)
     await survivor.open()
-    for (const batch of batches) {
-      await memory._batch.call(survivor, batch.operations, {})
-      survivor.#batches.push({ operations: batch.operations, durable: true, fate: 'taken' })
+    await memory._batch.call(survivor, [...this.#rows.values()], {})
+    for (const { operations } of this.#batches.filter(keep)) {
+      await memory._batch.call(survivor, operations, {})
+      survivor.#batches.push({ operations, durable: true, fate: 'taken' })
     }
+    survivor.#forget()
     return survivor
+  }
+
+  /** Keeps only as many batches apart as are to be remembered. */
+  #forget(): void {
+    const { remembered = Number.POSITIVE_INFINITY } = this.#options
+    if (this.#batches.length <= 2 * remembered) return
+    const firstVolatile = this.#batches.findIndex(({ durable }) => !durable)
+    const end = Math.min(
+      this.#batches.length - remembered,
+      firstVolatile === -1 ? this.#batches.length : firstVolatile,
+    )
+    for (const { operations } of this.#batches.slice(0, end)) {
+      for (const operation of operations) {
+        const name = Buffer.from(operation.key).toString('latin1')
+        if (operation.type === 'put') this.#rows.set(name, operation)
+        else this.#rows.delete(name)
+      }
+    }
+    this.#batches = this.#batches.slice(end)
   }
 
   /** abstract-level's one way in for plain and chained batches. */
@@ -142,7 +176,8 @@ export class MemoryState extends MemoryLevel<Uint8Array, Uint8Array> {
     const fate = fails ? 'failed' : this.#poisoned ? 'swallowed' : 'taken'
     const batch: Batch = { operations: [...operations], durable: false, fate }
     this.#batches.push(batch)
-    await turn()
+    const { syncs = true, pause = turn } = this.#options
+    await pause()
     await this.#gate
     if (fails) {
       this.#poisoned = true
@@ -150,8 +185,9 @@ export class MemoryState extends MemoryLevel<Uint8Array, Uint8Array> {
       throw Object.assign(new Error(text), { code })
     }
     await memory._batch.call(this, operations, options)
-    await turn()
-    if (options.sync === true && this.#syncs && !this.#poisoned) batch.durable = true
+    await pause()
+    if (options.sync === true && syncs && !this.#poisoned) batch.durable = true
+    this.#forget()
   }
 }
 

@@ -1,0 +1,200 @@
+// A cluster of machines in the virtual world: what clients ask of it, what may happen to it, and who starts it again.
+
+import { createHash } from 'node:crypto'
+import type { Node } from '../../src/node/node.ts'
+import type { NodeSettings } from '../../src/node/settings.ts'
+import type { Executed } from '../../src/node/surface.ts'
+import { StateDamagedError } from '../../src/store/record.ts'
+import type { Item } from '../../src/store/types.ts'
+import type { Served } from '../linear/clients.ts'
+import { type Change, changeThrough, readThrough } from '../node/errands.ts'
+import { MemoryNetwork } from '../node/memory-network.ts'
+import type { Chance } from '../raft/chance.ts'
+import { Machine } from './machine.ts'
+import { Observer } from './observer.ts'
+import type { Plan } from './plan.ts'
+import type { World } from './world.ts'
+
+const token = createHash('sha256').update('the secret of the simulation').digest('base64url')
+
+/** What no fault of a machine excuses: the program itself is wrong. */
+const defects: ReadonlySet<string> = new Set([
+  'InvariantError',
+  'AssertionError',
+  'TypeError',
+  'RangeError',
+  'ReferenceError',
+  'SyntaxError',
+])
+
+export class Cluster implements Served {
+  readonly world: World
+  readonly network: MemoryNetwork
+  readonly machines: readonly Machine[]
+  readonly observer: Observer
+  readonly #chance: Chance
+  /** How often each thing happened. */
+  readonly counts = new Map<string, number>()
+  /** Machines that are started again only by the end of what holds them down. */
+  #supervised = true
+
+  constructor(world: World, plan: Plan) {
+    this.world = world
+    this.#chance = world.chance()
+    this.network = new MemoryNetwork({
+      seed: this.#chance.below(2 ** 31),
+      scheduler: { now: () => world.now, after: (ms, run) => world.after(ms, run) },
+      delay: plan.delay,
+      reconnectDelay: plan.reconnectDelay,
+      tap: (from, to, message) => {
+        this.observer.sent(from, message)
+        world.transcript.detail(() => `${from} → ${to} ${JSON.stringify(message)}`)
+      },
+    })
+    const names = Array.from({ length: plan.nodes }, (_, at) => `n${at + 1}`)
+    const settings: Omit<NodeSettings, 'id'> = {
+      cluster: 'simulated',
+      nodes: names.map((id) => ({ id, peer: `peer-${id}`, http: `http://${id}`, p2p: `/dns4/${id}/tcp/1` })),
+      stores: [{ name: 'default' }],
+      tokens: [{ name: 'admin', hash: token, principal: { type: 'admin' } }],
+      valueBytes: 4096,
+      heartbeatMs: plan.heartbeatMs,
+      electionMs: plan.electionMs,
+      foundWithout: [],
+    }
+    const onEnd = (machine: Machine, error: Error) => this.#ended(machine, error)
+    this.machines = names.map((id) => new Machine({ world, network: this.network, id, settings, onEnd }))
+    this.observer = new Observer(this.machines, world.transcript)
+  }
+
+  get ids(): readonly string[] {
+    return this.machines.map(({ id }) => id)
+  }
+
+  get running(): readonly Machine[] {
+    return this.machines.filter(({ isRunning }) => isRunning)
+  }
+
+  /** Those that may be believed: a majority of all, always. */
+  get sound(): readonly Machine[] {
+    return this.machines.filter(({ harm }) => harm === undefined)
+  }
+
+  /** Whether one more may be harmed and a majority be left that never was. A founding waits for all, so none before its end. */
+  get mayHarm(): boolean {
+    return this.observer.haveAllTakenPart && (this.sound.length - 1) * 2 > this.machines.length
+  }
+
+  get leader(): Machine | undefined {
+    return this.running.find(({ node }) => node?.status?.role === 'leader')
+  }
+
+  /** Those that run and may be stopped: not while a write that went astray could be taken for one never made. */
+  get stoppable(): readonly Machine[] {
+    return this.running.filter(({ disk }) => !disk.isAstray)
+  }
+
+  /** A machine drawn among those that may be stopped; rather the leader than one of the others. */
+  victim(chance: Chance): Machine | undefined {
+    const { stoppable, leader } = this
+    if (stoppable.length === 0) return undefined
+    const isOpen = leader !== undefined && !leader.disk.isAstray
+    return isOpen && chance.happens(0.4) ? leader : chance.pick(stoppable)
+  }
+
+  count(what: string): void {
+    this.counts.set(what, (this.counts.get(what) ?? 0) + 1)
+  }
+
+  /** Formats all disks and starts all nodes. */
+  async begin(): Promise<void> {
+    for (const machine of this.machines) {
+      await machine.format()
+      machine.start()
+    }
+  }
+
+  /** Everything that is sound runs from now on, undisturbed. */
+  heal(): void {
+    for (const machine of this.machines) {
+      machine.slowness = 1
+      machine.disk.heal()
+      for (const state of machine.states.values()) state.heal()
+      machine.process.thaw()
+    }
+    this.network.heal()
+  }
+
+  async crash(machine: Machine, how: 'process' | 'power'): Promise<void> {
+    if (how === 'process') await machine.crash()
+    else await machine.losePower()
+    this.startLater(machine)
+  }
+
+  /**
+   * What this machine has durable is not what it was. A log that was harmed may have forgotten what it promised; a state that
+   * was leaves log and vote sound.
+   */
+  harm(machine: Machine, what: 'log' | 'state'): void {
+    machine.harm = what
+    if (what === 'log') this.observer.excuse(machine)
+  }
+
+  /** Somebody sees to it that the process runs again. */
+  startLater(machine: Machine): void {
+    const delay = this.#chance.happens(0.5) ? this.#chance.below(50) : this.#chance.below(1500)
+    this.world.after(this.#supervised ? delay : 0, () => {
+      if (machine.isRunning) return
+      this.world.transcript.write(`${machine.id} starts`)
+      machine.start()
+    })
+  }
+
+  /** A process ended by itself: its supervisor starts it again, unless its data may not be used any more. */
+  #ended(machine: Machine, error: Error): void {
+    const { id, harm, isTroubled } = machine
+    this.world.transcript.write(`${id} ends by itself: ${error.name}: ${error.message}`)
+    const isDefect = defects.has(error.name)
+    const isExcused = isTroubled || harm !== undefined
+    if (isDefect || !isExcused) {
+      this.observer.accuse('a node ends only for a reason', `${id}: ${error.stack ?? error.message}`)
+      return
+    }
+    this.count('ends by itself')
+    const isDamage = error.name === 'LogError' || error.name === 'StateDamagedError'
+    const after = isDamage ? machine.crash() : this.crash(machine, 'process')
+    void after
+  }
+
+  node(id: string): Node {
+    const { node } = this.#machine(id)
+    if (node === undefined) throw new Error(`${id} does not run`)
+    return node
+  }
+
+  change(id: string, change: Change, deadlineMs: number): Promise<Executed> {
+    const deadline = this.world.now + deadlineMs
+    const call = changeThrough(this.node(id), change, { token, store: 'default', deadline })
+    return this.#asked(this.#machine(id), call)
+  }
+
+  read(id: string, key: string, deadlineMs: number): Promise<Item | undefined> {
+    const deadline = this.world.now + deadlineMs
+    const call = readThrough(this.node(id), key, { store: 'default', deadline })
+    return this.#asked(this.#machine(id), call)
+  }
+
+  /** What a machine that was harmed says of its damage is the last that it says. */
+  #asked<T>(machine: Machine, call: Promise<T>): Promise<T> {
+    return machine.process.asked(call).catch((error: unknown) => {
+      const isDamage = error instanceof StateDamagedError && machine.harm !== undefined
+      throw isDamage ? new Error('the process has ended', { cause: error }) : error
+    })
+  }
+
+  #machine(id: string): Machine {
+    const machine = this.machines.find((one) => one.id === id)
+    if (machine === undefined) throw new Error(`no machine ${id}`)
+    return machine
+  }
+}

@@ -1,0 +1,68 @@
+// What disks do behind everybody's back: bits that flip, writes that go astray, rows and batches that are lost.
+
+import type { Chance } from '../raft/chance.ts'
+import type { Cluster } from './cluster.ts'
+import type { Machine } from './machine.ts'
+
+/** A machine that runs and may be harmed, if a majority is left that never was. */
+function victim(cluster: Cluster, chance: Chance): Machine | undefined {
+  const machine = cluster.victim(chance)
+  return machine === undefined || machine.harm !== undefined || !cluster.mayHarm ? undefined : machine
+}
+
+/**
+ * A bit of the log turns over, in bytes that a later write proves to have been durable. In the last write it could not be told
+ * from one that was torn, and never acknowledged.
+ */
+export function flipLog(cluster: Cluster, chance: Chance): string | undefined {
+  const machine = victim(cluster, chance)
+  if (machine === undefined) return undefined
+  const { disk } = machine
+  const paths = disk.filesBelow('/').filter((path) => path.endsWith('.wal') && disk.lastDurable(path) > 0)
+  if (paths.length === 0) return undefined
+  const path = chance.pick(paths)
+  const bit = chance.below(disk.lastDurable(path) * 8)
+  cluster.harm(machine, 'log')
+  disk.flip(path, bit)
+  return `${path} of ${machine.id} at ${bit >> 3}`
+}
+
+/** The next append is written over others, somewhere in the file. */
+export function misdirect(cluster: Cluster, chance: Chance): string | undefined {
+  const machine = victim(cluster, chance)
+  if (machine === undefined) return undefined
+  cluster.harm(machine, 'log')
+  machine.disk.misdirect('.wal')
+  return machine.id
+}
+
+/** A bit of a row's value turns over. */
+export async function flipRow(cluster: Cluster, chance: Chance): Promise<string | undefined> {
+  const machine = victim(cluster, chance)
+  const state = [...(machine?.states.values() ?? [])].at(-1)
+  if (machine === undefined || state?.status !== 'open') return undefined
+  const rows = await state.iterator().all()
+  if (rows.length === 0) return undefined
+  const [key, row] = chance.pick(rows)
+  const value = Uint8Array.from(row)
+  const at = chance.below(value.length)
+  value[at] = (value[at] ?? 0) ^ (1 << chance.below(8))
+  cluster.harm(machine, 'state')
+  await state.damage([{ type: 'put', key, value }])
+  return `${machine.id} in row ${Buffer.from(key).toString('hex')}`
+}
+
+/** The power goes, and LevelDB comes back without one of its last batches. */
+export async function loseBatch(cluster: Cluster, chance: Chance): Promise<string | undefined> {
+  const machine = victim(cluster, chance)
+  const named = [...(machine?.states ?? [])].at(-1)
+  if (machine === undefined || named === undefined) return undefined
+  const [directory, state] = named
+  if (state.remembered < 2) return undefined
+  const lost = chance.below(state.remembered - 1)
+  cluster.harm(machine, 'state')
+  await machine.losePower()
+  machine.replaceState(directory, await state.without((index) => index !== lost))
+  cluster.startLater(machine)
+  return `${machine.id} without the batch ${state.remembered - lost} before its last`
+}

@@ -1,0 +1,262 @@
+// What may happen to a cluster, as a list: each fault does something if it is possible now, and says what.
+
+import { TrivetError } from '../../src/errors.ts'
+import type { Chance } from '../raft/chance.ts'
+import type { Cluster } from './cluster.ts'
+import { flipLog, flipRow, loseBatch, misdirect } from './damage.ts'
+import type { Machine } from './machine.ts'
+
+export type Fault = {
+  readonly name: string
+  /** How often it comes, against the others. */
+  readonly weight: number
+  /** Does it, if it is possible now. Returns what was done, for the transcript. */
+  readonly act: (cluster: Cluster, chance: Chance) => Promise<string | undefined> | string | undefined
+}
+
+export const faults: readonly Fault[] = [
+  // ── the network ────────────────────────────────────────────────────────────────────────────────────────────────
+  { name: 'weather', weight: 6, act: changeWeather },
+  { name: 'stall', weight: 3, act: stall },
+  { name: 'heal links', weight: 8, act: healLinks },
+  { name: 'isolate', weight: 4, act: isolate },
+  { name: 'split', weight: 2, act: split },
+  { name: 'bridge', weight: 2, act: bridge },
+  { name: 'one-way cut', weight: 4, act: cutOneWay },
+  { name: 'break connection', weight: 4, act: breakConnection },
+  { name: 'depose', weight: 5, act: depose },
+  // ── processes ──────────────────────────────────────────────────────────────────────────────────────────────────
+  { name: 'crash', weight: 8, act: (cluster, chance) => lose(cluster, chance, 'process') },
+  { name: 'power loss', weight: 8, act: (cluster, chance) => lose(cluster, chance, 'power') },
+  { name: 'crash of all', weight: 1, act: (cluster) => loseAll(cluster, 'process') },
+  { name: 'power loss of all', weight: 2, act: (cluster) => loseAll(cluster, 'power') },
+  { name: 'clean restart', weight: 3, act: restartCleanly },
+  { name: 'freeze', weight: 4, act: freeze },
+  { name: 'transfer', weight: 5, act: transfer },
+  { name: 'clock jump', weight: 2, act: jumpClock },
+  // ── disks ──────────────────────────────────────────────────────────────────────────────────────────────────────
+  { name: 'slow disk', weight: 3, act: slowDisk },
+  { name: 'hung disk', weight: 3, act: hangDisk },
+  { name: 'failed sync', weight: 3, act: (cluster, chance) => failDisk(cluster, chance, 'sync') },
+  { name: 'failed write', weight: 2, act: (cluster, chance) => failDisk(cluster, chance, 'write') },
+  { name: 'full disk', weight: 2, act: fillDisk },
+  { name: 'failed LevelDB', weight: 2, act: failLevel },
+  // ── damage, of a minority ──────────────────────────────────────────────────────────────────────────────────────
+  { name: 'bit flip in log', weight: 1, act: flipLog },
+  { name: 'misdirected write', weight: 1, act: misdirect },
+  { name: 'bit flip in LevelDB', weight: 1, act: flipRow },
+  { name: 'lost LevelDB batch', weight: 1, act: loseBatch },
+  { name: 'wiped disk', weight: 1, act: wipe },
+]
+
+// ── the network ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+function changeWeather({ network }: Cluster, chance: Chance): string {
+  const weather = chance.happens(0.3)
+    ? { delay: { least: 0, most: 1 }, loss: 0, duplication: 0 }
+    : {
+        delay: { least: 0, most: chance.pick([1, 5, 20, 60]) },
+        loss: chance.pick([0, 0.05, 0.2]),
+        duplication: chance.pick([0, 0.1, 0.3]),
+      }
+  network.change(weather)
+  return JSON.stringify(weather)
+}
+
+/** What is sent in these milliseconds comes late, and what follows on the same stream after it. */
+function stall({ network, world }: Cluster, chance: Chance): string {
+  const most = chance.pick([100, 400])
+  const before = network.weather
+  network.change({ delay: { least: 0, most } })
+  world.after(8, () => network.change({ delay: before.delay ?? { least: 0, most: 1 } }))
+  return `up to ${most} ms`
+}
+
+function healLinks({ network }: Cluster): string {
+  network.heal()
+  return ''
+}
+
+function isolate(cluster: Cluster, chance: Chance): string | undefined {
+  const one = cluster.victim(chance)
+  if (one === undefined || cluster.machines.length < 2) return undefined
+  cluster.network.partition([one.peer], peersOf(cluster.machines.filter((other) => other !== one)))
+  return one.id
+}
+
+function split(cluster: Cluster, chance: Chance): string | undefined {
+  const { machines, network } = cluster
+  if (machines.length < 3) return undefined
+  const mixed = shuffled(machines, chance)
+  const at = 1 + chance.below(machines.length - 1)
+  const [left, right] = [mixed.slice(0, at), mixed.slice(at)]
+  network.heal()
+  network.partition(peersOf(left), peersOf(right))
+  return `${idsOf(left)} | ${idsOf(right)}`
+}
+
+/** Two sides that hear each other only through one node between them. */
+function bridge(cluster: Cluster, chance: Chance): string | undefined {
+  const [between, ...rest] = shuffled(cluster.machines, chance)
+  if (between === undefined || rest.length < 2) return undefined
+  const at = 1 + chance.below(rest.length - 1)
+  const [left, right] = [rest.slice(0, at), rest.slice(at)]
+  cluster.network.heal()
+  cluster.network.partition(peersOf(left), peersOf(right))
+  return `${idsOf(left)} - ${between.id} - ${idsOf(right)}`
+}
+
+function cutOneWay(cluster: Cluster, chance: Chance): string | undefined {
+  const [from, to] = shuffled(cluster.machines, chance)
+  if (from === undefined || to === undefined) return undefined
+  cluster.network.cutOneWay(from.peer, to.peer)
+  return `${from.id} to ${to.id}`
+}
+
+function breakConnection(cluster: Cluster, chance: Chance): string | undefined {
+  const [one, other] = shuffled(cluster.machines, chance)
+  if (one === undefined || other === undefined) return undefined
+  cluster.network.breakConnection(one.peer, other.peer)
+  return `${one.id} from ${other.id}`
+}
+
+/** The leader is cut off and the others notice at once: they elect another while it still believes in itself. */
+function depose(cluster: Cluster, chance: Chance): string | undefined {
+  const { leader, network, world } = cluster
+  if (leader === undefined || cluster.machines.length < 3) return undefined
+  const others = cluster.machines.filter((machine) => machine !== leader)
+  network.partition([leader.peer], peersOf(others))
+  for (const other of others) network.breakConnection(leader.peer, other.peer)
+  if (chance.happens(0.5)) world.after(chance.below(200), () => network.heal())
+  return leader.id
+}
+
+// ── processes ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+async function lose(cluster: Cluster, chance: Chance, how: 'process' | 'power'): Promise<string | undefined> {
+  const machine = cluster.victim(chance)
+  if (machine === undefined) return undefined
+  await cluster.crash(machine, how)
+  return machine.id
+}
+
+async function loseAll(cluster: Cluster, how: 'process' | 'power'): Promise<string | undefined> {
+  const { running, stoppable } = cluster
+  if (stoppable.length < running.length || running.length === 0) return undefined
+  for (const machine of running) await cluster.crash(machine, how)
+  return idsOf(running)
+}
+
+function restartCleanly(cluster: Cluster, chance: Chance): string | undefined {
+  const machine = cluster.victim(chance)
+  const node = machine?.node
+  if (machine === undefined || node === undefined) return undefined
+  const { process } = machine
+  const end = () => {
+    if (process.isAlive) void cluster.crash(machine, 'process')
+  }
+  // However its stop comes out, the process ends then.
+  process.asked(node.stop()).then(end, end)
+  return machine.id
+}
+
+/** The process stands still and goes on as if nothing had been. */
+function freeze(cluster: Cluster, chance: Chance): string | undefined {
+  const machine = cluster.victim(chance)
+  if (machine === undefined) return undefined
+  const { process } = machine
+  const ms = chance.pick([30, 200, 1000, 3000])
+  process.freeze()
+  cluster.world.after(ms, () => process.thaw())
+  return `${machine.id} for ${ms} ms`
+}
+
+function transfer(cluster: Cluster, chance: Chance): string | undefined {
+  const [through, to] = shuffled(cluster.running, chance)
+  if (through?.node === undefined || to === undefined) return undefined
+  const call = through.node.transferLeadership(to.id, { deadline: cluster.world.now + 100 })
+  call.catch((error: unknown) => {
+    // It may well be impossible just now.
+    if (!(error instanceof TrivetError))
+      cluster.observer.accuse('a transfer is refused in words', String(error))
+  })
+  return `to ${to.id} through ${through.id}`
+}
+
+function jumpClock(cluster: Cluster, chance: Chance): string {
+  const machine = chance.pick(cluster.machines)
+  const size = chance.pick([1000, 60_000, 86_400_000, 10 * 365 * 86_400_000])
+  machine.clockOffset = chance.happens(0.3) ? 0 : chance.happens(0.5) ? size : -size
+  return `${machine.id} by ${machine.clockOffset} ms`
+}
+
+// ── disks ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+function slowDisk(cluster: Cluster, chance: Chance): string {
+  const machine = chance.pick(cluster.machines)
+  machine.slowness = chance.pick([1, 10, 50, 200])
+  return `${machine.id} ${machine.slowness}-fold`
+}
+
+function hangDisk(cluster: Cluster, chance: Chance): string | undefined {
+  const machine = cluster.victim(chance)
+  if (machine === undefined) return undefined
+  const ms = chance.pick([100, 500, 1500, 4000])
+  const release = machine.disk.hold(chance.pick(['write', 'write', 'syncDirectory']))
+  cluster.world.after(ms, release)
+  return `${machine.id} for ${ms} ms`
+}
+
+function failDisk(cluster: Cluster, chance: Chance, call: 'sync' | 'write'): string | undefined {
+  const machine = cluster.victim(chance)
+  if (machine === undefined || machine.harm !== undefined) return undefined
+  machine.isTroubled = true
+  machine.disk.fail({ call, code: 'EIO', path: '.wal', skip: chance.below(4) })
+  return machine.id
+}
+
+/** There is next to no room for a while. */
+function fillDisk(cluster: Cluster, chance: Chance): string | undefined {
+  const machine = cluster.victim(chance)
+  if (machine === undefined || machine.harm !== undefined) return undefined
+  const { disk } = machine
+  machine.isTroubled = true
+  disk.capacity = disk.used + chance.below(4096)
+  cluster.world.after(chance.pick([50, 500, 2000]), () => {
+    disk.capacity = Number.POSITIVE_INFINITY
+  })
+  return machine.id
+}
+
+function failLevel(cluster: Cluster, chance: Chance): string | undefined {
+  const machine = cluster.victim(chance)
+  const state = [...(machine?.states.values() ?? [])].at(-1)
+  if (machine === undefined || state === undefined) return undefined
+  machine.isTroubled = true
+  const code = chance.pick<'ENOSPC' | 'EIO'>(['ENOSPC', 'EIO'])
+  state.failWrite(1 + chance.below(4), code)
+  return `${machine.id} with ${code}`
+}
+
+async function wipe(cluster: Cluster, chance: Chance): Promise<string | undefined> {
+  const machine = cluster.victim(chance)
+  if (machine === undefined || machine.harm !== undefined || !cluster.mayHarm) return undefined
+  await machine.crash()
+  await machine.format()
+  cluster.harm(machine, 'log')
+  cluster.startLater(machine)
+  return machine.id
+}
+
+function peersOf(machines: readonly Machine[]): string[] {
+  return machines.map(({ peer }) => peer)
+}
+
+function idsOf(machines: readonly Machine[]): string {
+  return machines.map(({ id }) => id).join(' ')
+}
+
+function shuffled<T>(all: readonly T[], chance: Chance): T[] {
+  const left = [...all]
+  return all.flatMap(() => left.splice(chance.below(left.length), 1))
+}

@@ -1,0 +1,371 @@
+// The promises of Raft (figure 3) and of `safety.md`, held against every node after every event.
+
+import type { Node } from '../../src/node/node.ts'
+import type { Replica } from '../../src/node/replica.ts'
+import type { PeerMessage } from '../../src/node/transport.ts'
+import type { Entry, HardState, Message } from '../../src/raft/types.ts'
+import { decodeEntryData } from '../../src/store/commands.ts'
+import type { Transcript } from './transcript.ts'
+
+type Inside = NonNullable<Node['inside']>
+type Core = Replica['raft']
+
+/** What is to be watched: a machine, with the node that runs on it now. */
+export type Watched = { readonly id: string; readonly peer: string; readonly node: Node | undefined }
+
+/** An entry as first seen anywhere: whoever has (index, term) must have this one, after an entry of this term. */
+type Known = { readonly entry: Entry; readonly previousTerm: number }
+
+/** `by`: the term of the leader that committed it; every leader of a later term has it. */
+type Committed = { readonly term: number; readonly by: number }
+
+/** What was seen last of one run of a node. */
+type Seen = {
+  readonly replica: Replica
+  term: number
+  role: string
+  lastIndex: number
+  lastTerm: number
+  savedIndex: number
+  commitIndex: number
+  lastApplied: number
+}
+
+/** What a node must still know after any crash. */
+type Durable = { hardState: HardState; savedIndex: number; savedTerm: number }
+
+export type Violation = { readonly promise: string; readonly facts: string }
+
+export class Observer {
+  readonly #transcript: Transcript
+  readonly #machines: readonly Watched[]
+  readonly #known = new Map<string, Known>()
+  readonly #leaders = new Map<number, string>()
+  /** `voter/term` → whom it voted for. */
+  readonly #votes = new Map<string, string>()
+  /** By index. */
+  readonly #committed: (Committed | undefined)[] = []
+  /** By index: the revision of a state that has applied this and no more. */
+  readonly #revisions = new Map<number, number>()
+  readonly #seen = new Map<string, Seen>()
+  readonly #durable = new Map<string, Durable>()
+  /** Machines whose log was harmed and that have not taken part since: what they said before may still be counted. */
+  readonly #excused = new Set<string>()
+  readonly #commands = new Set<string>()
+  #violation: Violation | undefined
+  /** Commands that came into the log once more. */
+  repeats = 0
+
+  constructor(machines: readonly Watched[], transcript: Transcript) {
+    this.#machines = machines
+    this.#transcript = transcript
+  }
+
+  /** The first promise that was broken. */
+  get violation(): Violation | undefined {
+    return this.#violation
+  }
+
+  /** How many terms had a leader. */
+  get elections(): number {
+    return this.#leaders.size
+  }
+
+  /** Whether every node was seen to take part at some time. */
+  get haveAllTakenPart(): boolean {
+    return this.#seen.size === this.#machines.length
+  }
+
+  /** Says that a promise is broken, unless another was before. */
+  accuse(promise: string, facts: string): void {
+    if (this.#violation !== undefined) return
+    this.#violation = { promise, facts }
+    this.#transcript.write(`BROKEN ${promise}: ${facts}`)
+  }
+
+  #must(holds: boolean, promise: string, facts: () => string): void {
+    if (!holds) this.accuse(promise, facts())
+  }
+
+  /** What is durable on this machine was harmed: it is held to nothing of what it has promised so far. */
+  excuse(machine: Watched): void {
+    this.#durable.delete(machine.peer)
+    this.#excused.add(machine.peer)
+  }
+
+  /** After every event. */
+  look(): void {
+    for (const machine of this.#machines) {
+      const inside = machine.node?.inside
+      if (inside !== undefined) this.#lookAt(machine, inside)
+    }
+  }
+
+  #lookAt(machine: Watched, inside: Inside): void {
+    const { replica } = inside
+    const core = replica.raft
+    const { log, term, role } = core
+    let seen = this.#seen.get(machine.id)
+    if (seen?.replica !== replica) seen = this.#begun(machine, inside)
+    const { lastIndex, lastTerm, commitIndex, savedIndex } = log
+    const { lastApplied, durableIndex } = inside.machine
+    const logMoved = seen.lastIndex !== lastIndex || seen.lastTerm !== lastTerm
+    const isSame =
+      !logMoved &&
+      seen.term === term &&
+      seen.role === role &&
+      seen.commitIndex === commitIndex &&
+      seen.savedIndex === savedIndex &&
+      seen.lastApplied === lastApplied
+    if (isSame) return
+    for (const value of [term, lastIndex, commitIndex, savedIndex, lastApplied]) this.#transcript.mix(value)
+    this.#must(term >= seen.term, 'terms only grow', () => `${machine.id}: ${seen.term}, then ${term}`)
+    this.#must(
+      lastApplied <= commitIndex,
+      'only what is committed is applied',
+      () => `${machine.id} applied ${lastApplied} of ${commitIndex}`,
+    )
+    this.#must(
+      durableIndex <= savedIndex,
+      'LevelDB never runs ahead of the own log (rule 5)',
+      () => `${machine.id} holds ${durableIndex} there, ${savedIndex} in its log`,
+    )
+    if (logMoved) this.#matchLog(machine, core, seen.commitIndex + 1)
+    if (role === 'leader') this.#lookAtLeader(machine, core, seen)
+    const durable = this.#durableOf(machine)
+    durable.savedIndex = savedIndex
+    durable.savedTerm = log.term(savedIndex) ?? 0
+    if (commitIndex !== seen.commitIndex) this.#lookAtCommit(machine, core, seen.commitIndex)
+    if (lastApplied !== seen.lastApplied) this.#lookAtState(machine, inside)
+    seen.term = term
+    seen.role = role
+    seen.lastIndex = lastIndex
+    seen.lastTerm = lastTerm
+    seen.savedIndex = savedIndex
+    seen.commitIndex = commitIndex
+    seen.lastApplied = lastApplied
+  }
+
+  /** A node takes part again: it must know all that it has promised. */
+  #begun(machine: Watched, { replica, wal }: Inside): Seen {
+    const { recovered } = wal
+    if (this.#excused.delete(machine.peer)) this.#durable.delete(machine.peer)
+    const durable = this.#durable.get(machine.peer)
+    if (durable !== undefined) {
+      const { term, votedFor } = recovered.hardState
+      const { hardState, savedIndex, savedTerm } = durable
+      this.#must(
+        term > hardState.term ||
+          (term === hardState.term && (hardState.votedFor === undefined || votedFor === hardState.votedFor)),
+        'the durable term and vote never go back',
+        () =>
+          `${machine.id} came back with ${term}/${votedFor} after ${hardState.term}/${hardState.votedFor}`,
+      )
+      const has = replica.raft.log.term(savedIndex)
+      this.#must(
+        savedIndex <= recovered.base.index || has === savedTerm,
+        'what was saved is there after a restart',
+        () => `${machine.id} had ${savedIndex}/${savedTerm}, and came back with ${has} at that index`,
+      )
+    }
+    const seen: Seen = {
+      replica,
+      term: 0,
+      role: 'follower',
+      lastIndex: -1,
+      lastTerm: -1,
+      savedIndex: -1,
+      commitIndex: replica.raft.log.commitIndex,
+      lastApplied: -1,
+    }
+    this.#seen.set(machine.id, seen)
+    return seen
+  }
+
+  #durableOf(machine: Watched): Durable {
+    let durable = this.#durable.get(machine.peer)
+    if (durable === undefined) {
+      durable = { hardState: { term: 0, votedFor: undefined }, savedIndex: 0, savedTerm: 0 }
+      this.#durable.set(machine.peer, durable)
+    }
+    return durable
+  }
+
+  /** Log matching (section 5.3): what stands at an index in a term is the same everywhere, and so is all before it. */
+  #matchLog(machine: Watched, core: Core, from: number): void {
+    const { log } = core
+    const begin = Math.max(from, log.base.index + 1)
+    if (begin > log.lastIndex) return
+    for (const entry of log.slice(begin, Number.MAX_SAFE_INTEGER) ?? []) {
+      const key = `${entry.index}/${entry.term}`
+      const previousTerm = log.term(entry.index - 1) ?? -1
+      const known = this.#known.get(key)
+      if (known === undefined) this.#known.set(key, { entry, previousTerm })
+      else {
+        this.#must(
+          isSameEntry(known.entry, entry),
+          'log matching: one entry for an index and term',
+          () => `${key} at ${machine.id}`,
+        )
+        this.#must(
+          known.previousTerm === previousTerm,
+          'log matching: one history before an index and term',
+          () => `${key} at ${machine.id} follows term ${previousTerm}, elsewhere ${known.previousTerm}`,
+        )
+      }
+    }
+  }
+
+  #lookAtLeader(machine: Watched, core: Core, seen: Seen): void {
+    const { log, term } = core
+    const other = this.#leaders.get(term)
+    this.#must(
+      other === undefined || other === machine.id,
+      'election safety',
+      () => `${other} and ${machine.id} lead term ${term}`,
+    )
+    if (seen.role === 'leader' && seen.term === term) {
+      this.#must(
+        log.lastIndex >= seen.lastIndex && log.term(seen.lastIndex) === seen.lastTerm,
+        'a leader only appends',
+        () => `${machine.id} had ${seen.lastIndex}/${seen.lastTerm}`,
+      )
+      return
+    }
+    this.#leaders.set(term, machine.id)
+    this.#transcript.write(`${machine.id} leads term ${term} from ${log.lastIndex}/${log.lastTerm}`)
+    for (const [index, committed] of this.#committed.entries()) {
+      if (committed === undefined || committed.by >= term || index <= log.base.index) continue
+      this.#must(
+        log.term(index) === committed.term,
+        'leader completeness',
+        () => `${machine.id} leads ${term} without ${index}/${committed.term}`,
+      )
+    }
+  }
+
+  #lookAtCommit(machine: Watched, core: Core, before: number): void {
+    const { log, term, role } = core
+    this.#must(
+      log.commitIndex > before,
+      'the commit index only grows',
+      () => `${machine.id}: ${before}, then ${log.commitIndex}`,
+    )
+    for (let index = Math.max(before, log.base.index) + 1; index <= log.commitIndex; index++) {
+      const entryTerm = log.term(index) ?? -1
+      const committed = this.#committed[index]
+      if (committed !== undefined) {
+        this.#must(
+          committed.term === entryTerm,
+          'state-machine safety',
+          () => `${machine.id} commits ${index}/${entryTerm}, others ${index}/${committed.term}`,
+        )
+        continue
+      }
+      if (role === 'leader') this.#mustBeDurable(core, index, entryTerm)
+      this.#committed[index] = { term: entryTerm, by: term }
+      this.#countCommands(this.#known.get(`${index}/${entryTerm}`)?.entry)
+    }
+  }
+
+  #mustBeDurable(core: Core, index: number, term: number): void {
+    const { log } = core
+    this.#must(
+      log.term(log.commitIndex) === core.term,
+      'only an entry of the own term is committed by counting (section 5.4.2)',
+      () => `${log.commitIndex} in term ${core.term}`,
+    )
+    const { voters } = log
+    const having = voters.filter((voter) => this.#has(voter, index, term))
+    this.#must(
+      having.length * 2 > voters.length,
+      'what is committed is durable on a quorum',
+      () => `${index}/${term} is on ${having.join(', ') || 'no disk'}`,
+    )
+  }
+
+  /** Whether the core of this node, or what it left when it ended, says that it has an entry durably. */
+  #has(peer: string, index: number, term: number): boolean {
+    if (this.#excused.has(peer)) return true
+    const machine = this.#machines.find((one) => one.peer === peer)
+    const log = machine?.node?.inside?.replica.raft.log
+    if (log !== undefined) return index <= log.savedIndex && log.term(index) === term
+    // What is known of one that does not run is only its last position; with that it had all before it.
+    const durable = this.#durable.get(peer)
+    return durable !== undefined && durable.savedIndex >= index
+  }
+
+  #countCommands(entry: Entry | undefined): void {
+    if (entry?.type !== 'commands') return
+    for (const { peer, boot, commands } of decodeEntryData(entry.data).batches) {
+      for (const { number } of commands) {
+        const id = `${peer}/${boot}/${number}`
+        if (this.#commands.has(id)) this.repeats += 1
+        this.#commands.add(id)
+      }
+    }
+  }
+
+  #lookAtState({ id }: Watched, { machine }: Inside): void {
+    const { lastApplied, revision } = machine
+    const elsewhere = this.#revisions.get(lastApplied)
+    if (elsewhere === undefined) this.#revisions.set(lastApplied, revision)
+    else {
+      this.#must(
+        elsewhere === revision,
+        'the same entries lead to the same state',
+        () => `${id} has revision ${revision} at ${lastApplied}, others ${elsewhere}`,
+      )
+    }
+  }
+
+  /** As a message leaves. */
+  sent(from: string, message: PeerMessage): void {
+    if (message.type === 'raft') this.#promised(from, message.message)
+  }
+
+  #promised(from: string, message: Message): void {
+    switch (message.type) {
+      case 'vote':
+        if (!message.preVote && message.granted) this.#voted(from, message.to, message.askedTerm)
+        return
+      case 'requestVote':
+        this.#voted(from, from, message.term)
+        return
+      case 'appended': {
+        const machine = this.#machines.find((one) => one.peer === from)
+        if (machine === undefined) return
+        const durable = this.#durableOf(machine)
+        if (message.term > durable.hardState.term) {
+          durable.hardState = { term: message.term, votedFor: undefined }
+        }
+        return
+      }
+      default:
+        return
+    }
+  }
+
+  #voted(voter: string, candidate: string, term: number): void {
+    const key = `${voter}/${term}`
+    const other = this.#votes.get(key)
+    this.#must(
+      other === undefined || other === candidate,
+      'one vote in a term',
+      () => `${voter} voted for ${other} and ${candidate} in ${term}`,
+    )
+    this.#votes.set(key, candidate)
+    const machine = this.#machines.find((one) => one.peer === voter)
+    if (machine === undefined) return
+    const durable = this.#durableOf(machine)
+    if (term >= durable.hardState.term) durable.hardState = { term, votedFor: candidate }
+  }
+}
+
+function isSameEntry(one: Entry, other: Entry): boolean {
+  if (one === other) return true
+  if (one.type === 'commands' && other.type === 'commands') {
+    return Buffer.from(one.data).equals(other.data)
+  }
+  return JSON.stringify(one) === JSON.stringify(other)
+}

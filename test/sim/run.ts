@@ -1,0 +1,210 @@
+// One run of one seed: a cluster is founded and used while faults come, then all is healed, and what was promised is looked at.
+
+import { check } from '../linear/checker.ts'
+import { runClients, use } from '../linear/clients.ts'
+import { callsOf, History } from '../linear/history.ts'
+import { keyValue } from '../linear/key-value.ts'
+import type { Chance } from '../raft/chance.ts'
+import { Cluster } from './cluster.ts'
+import { type Fault, faults } from './faults.ts'
+import { type Plan, planOf } from './plan.ts'
+import { differences } from './rows.ts'
+import { World } from './world.ts'
+
+export type RunOptions = {
+  readonly seed: number
+  /** Is told every line, also those that are too many to keep. */
+  readonly trace?: ((line: string) => void) | undefined
+}
+
+export type Report = {
+  readonly seed: number
+  /** What was broken; undefined when every promise was kept. */
+  readonly violation: string | undefined
+  /** The same for every run of this seed with this program. */
+  readonly hash: string
+  readonly lastLines: readonly string[]
+  /** How often each fault came, and what else is counted. */
+  readonly counts: ReadonlyMap<string, number>
+  readonly virtualMs: number
+  readonly events: number
+}
+
+/** A healed cluster must serve at every node within this many milliseconds, and so must one that was just founded. */
+const recoveryMs = 30_000
+
+/** No run lasts longer, in milliseconds of its world. */
+const longestMs = 120_000
+
+/** Must not be called from within a promise's continuation: see `World.run`. */
+export function run({ seed, trace }: RunOptions): Report {
+  const world = new World(seed, { trace })
+  const plan = planOf(seed)
+  const cluster = new Cluster(world, plan)
+  const { observer } = cluster
+  let over = false
+  new Story(world, plan, cluster).tell().then(
+    () => {
+      over = true
+    },
+    (error: unknown) => {
+      const text = error instanceof Error ? (error.stack ?? error.message) : String(error)
+      observer.accuse('the story comes to its end', text)
+    },
+  )
+  const inTime = world.run({
+    until: longestMs,
+    done: () => over || observer.violation !== undefined,
+    look: () => observer.look(),
+  })
+  if (!inTime) observer.accuse('progress', 'the story stands still')
+  const { violation } = observer
+  cluster.counts.set('elections', observer.elections)
+  cluster.counts.set('commands logged twice', observer.repeats)
+  return {
+    seed,
+    violation: violation === undefined ? undefined : `${violation.promise}: ${violation.facts}`,
+    hash: world.transcript.hash,
+    lastLines: world.transcript.last,
+    counts: cluster.counts,
+    virtualMs: world.now,
+    events: world.events,
+  }
+}
+
+class Story {
+  readonly #world: World
+  readonly #plan: Plan
+  readonly #cluster: Cluster
+  readonly #chance: Chance
+  readonly #history: History
+  #faulty = true
+
+  constructor(world: World, plan: Plan, cluster: Cluster) {
+    this.#world = world
+    this.#plan = plan
+    this.#cluster = cluster
+    this.#chance = world.chance()
+    this.#history = new History(() => world.now)
+  }
+
+  async tell(): Promise<void> {
+    const { seed, transcript } = this.#world
+    const { nodes, electionMs, clients, keys, patience, thinkingMs, roughStart, faultyMs } = this.#plan
+    transcript.write(`seed ${seed}: ${nodes} nodes, elections after ${electionMs} ms, ${clients} clients`)
+    await this.#cluster.begin()
+    if (!roughStart) await this.#allReady('a cluster that nothing disturbs is founded')
+    const place = { town: this.#cluster, history: this.#history }
+    const sleep = (ms: number) => this.#world.sleep(ms)
+    const seedOfClients = this.#chance.below(2 ** 31)
+    const habits = { seed: seedOfClients, clients, keys, patience, thinkingMs, sleep }
+    const used = runClients(place, habits)
+    const faulty = this.#haveFaults()
+    await sleep(faultyMs)
+    this.#faulty = false
+    await faulty
+    await this.#heal()
+    await this.#allReady('a healed majority serves again')
+    await used.stop()
+    await this.#readEverywhere()
+    await this.#compare()
+    this.#judge()
+  }
+
+  /** Faults come, one after another, until the faulty time is over. */
+  async #haveFaults(): Promise<void> {
+    const { appetite, betweenFaultsMs } = this.#plan
+    const wanted = faults.map((fault) => ({ fault, weight: fault.weight * appetite(fault.name) }))
+    const total = wanted.reduce((sum, { weight }) => sum + weight, 0)
+    while (this.#faulty && total > 0) {
+      await this.#world.sleep(this.#chance.next() * 2 * betweenFaultsMs)
+      if (!this.#faulty) return
+      let left = this.#chance.next() * total
+      const drawn = wanted.find(({ weight }) => {
+        left -= weight
+        return left < 0
+      })
+      if (drawn !== undefined) await this.#have(drawn.fault)
+    }
+  }
+
+  async #have({ name, act }: Fault): Promise<void> {
+    this.#world.transcript.detail(() => `tries ${name}`)
+    const what = await act(this.#cluster, this.#chance)
+    if (what === undefined) return
+    this.#cluster.count(name)
+    this.#world.transcript.write(`${name}: ${what}`)
+  }
+
+  async #heal(): Promise<void> {
+    this.#world.transcript.write('all is healed')
+    this.#cluster.network.change({ delay: { least: 0, most: 1 }, loss: 0, duplication: 0 })
+    this.#cluster.heal()
+  }
+
+  /** Every node that may be believed serves, in time. */
+  async #allReady(promise: string): Promise<void> {
+    const deadline = this.#world.now + recoveryMs
+    for (;;) {
+      const waiting = this.#cluster.sound.flatMap(({ id, node }) => {
+        const reasons = node === undefined ? ['it does not run'] : node.unreadiness()
+        return reasons.length === 0 ? [] : [`${id}: ${reasons.join(', ')}`]
+      })
+      if (waiting.length === 0) return
+      if (this.#world.now > deadline) {
+        this.#cluster.observer.accuse(`progress: ${promise}`, waiting.join('; '))
+        return
+      }
+      await this.#world.sleep(10)
+    }
+  }
+
+  /** A last read of every key at every node: what was written late shows, and every node answers. */
+  async #readEverywhere(): Promise<void> {
+    const place = { town: this.#cluster, history: this.#history }
+    for (const { id } of this.#cluster.sound) {
+      for (const key of this.#plan.keys) {
+        const operation = { type: 'get', key } as const
+        const result = await use(place, { client: 'last', node: id, operation }, recoveryMs)
+        if (result === undefined) this.#cluster.observer.accuse('progress: every node answers a read', id)
+      }
+    }
+  }
+
+  /** All replicas come to hold the same, in every replicated row. */
+  async #compare(): Promise<void> {
+    const deadline = this.#world.now + recoveryMs
+    const applied = () => this.#cluster.sound.map(({ node }) => node?.inside?.machine.lastApplied ?? -1)
+    while (new Set(applied()).size > 1) {
+      if (this.#world.now > deadline) {
+        this.#cluster.observer.accuse('progress: all replicas apply all entries', applied().join(', '))
+        return
+      }
+      await this.#world.sleep(10)
+    }
+    const insides = this.#cluster.sound.flatMap(({ id, node }) => {
+      const inside = node?.inside
+      return inside === undefined ? [] : [{ id, inside }]
+    })
+    for (const { inside } of insides) await inside.machine.flush()
+    const levels = this.#cluster.sound.flatMap(({ id, states }) => {
+      const level = [...states.values()].at(-1)
+      return level === undefined ? [] : [{ id, level }]
+    })
+    const found = await differences(levels)
+    if (found !== undefined) this.#cluster.observer.accuse('all replicas hold the same', found)
+  }
+
+  #judge(): void {
+    const calls = callsOf(this.#history.events)
+    this.#cluster.counts.set('operations', calls.length)
+    this.#cluster.counts.set('unknown outcomes', calls.filter(({ result }) => result === undefined).length)
+    const verdict = check(keyValue, calls)
+    if (verdict.type === 'violation')
+      this.#cluster.observer.accuse('every history is linearizable', verdict.text)
+    // A history too hard to judge proves nothing either way, and must not be taken for a good one.
+    if (verdict.type === 'undecided') {
+      this.#cluster.observer.accuse('every history can be judged', `undecided on ${verdict.keys.join(', ')}`)
+    }
+  }
+}
