@@ -5,6 +5,7 @@ import type { Node } from '../../src/node/node.ts'
 import type { NodeSettings } from '../../src/node/settings.ts'
 import type { Executed } from '../../src/node/surface.ts'
 import { StateDamagedError } from '../../src/store/record.ts'
+import { LogError } from '../../src/store/wal.ts'
 import type { Item } from '../../src/store/types.ts'
 import type { Served } from '../linear/clients.ts'
 import { type Change, changeThrough, readThrough } from '../node/errands.ts'
@@ -161,7 +162,8 @@ export class Cluster implements Served {
       return
     }
     this.count('ends by itself')
-    const isDamage = error.name === 'LogError' || error.name === 'StateDamagedError'
+    const isFull = error instanceof LogError && error.code === 'full'
+    const isDamage = (error.name === 'LogError' && !isFull) || error.name === 'StateDamagedError'
     const after = isDamage ? machine.crash() : this.crash(machine, 'process')
     void after
   }
