@@ -31,8 +31,8 @@ function lanesOf(bytes: Buffer): RowHash {
 }
 
 /** As 32 hex digits. */
-export function hexOf(lanes: Iterable<number>): string {
-  return [...lanes].map((lane) => lane.toString(16).padStart(8, '0')).join('')
+export function hexOf(lanes: RowHash): string {
+  return lanes.map((lane) => lane.toString(16).padStart(8, '0')).join('')
 }
 
 /** The sum of no rows. */
@@ -44,25 +44,27 @@ export const emptySum = '0'.repeat(32)
  * later.
  */
 export class RowSum {
-  readonly #lanes = new Uint32Array(4)
+  #lanes: RowHash
 
   constructor(hex: string = emptySum) {
-    for (const lane of this.#lanes.keys()) {
-      this.#lanes[lane] = Number.parseInt(hex.slice(lane * 8, lane * 8 + 8), 16)
-    }
+    this.#lanes = lanesOf(Buffer.from(hex, 'hex'))
   }
 
   add(row: RowHash): void {
-    for (const [lane, part] of row.entries()) this.#lanes[lane] = (this.#lanes[lane] ?? 0) + part
+    this.#lanes = combine(this.#lanes, row, 1)
   }
 
   remove(row: RowHash): void {
-    for (const [lane, part] of row.entries()) this.#lanes[lane] = (this.#lanes[lane] ?? 0) - part
+    this.#lanes = combine(this.#lanes, row, -1)
   }
 
   get hex(): string {
     return hexOf(this.#lanes)
   }
+}
+
+function combine([a, b, c, d]: RowHash, [e, f, g, h]: RowHash, sign: 1 | -1): RowHash {
+  return [(a + sign * e) >>> 0, (b + sign * f) >>> 0, (c + sign * g) >>> 0, (d + sign * h) >>> 0]
 }
 
 /**

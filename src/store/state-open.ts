@@ -7,7 +7,7 @@ import { Level } from 'level'
 import { commandVersion } from './commands.ts'
 import { StateDamagedError } from './record.ts'
 import { emptySum, Ledger } from './state-digest.ts'
-import { hasCode, isCorruption, reason } from './state-failure.ts'
+import { hasCode, isCorruption, reason, StateDiskError } from './state-failure.ts'
 import { Origins } from './state-origins.ts'
 import {
   closedKey,
@@ -29,7 +29,7 @@ import type { Founding, Token } from './types.ts'
 
 /**
  * LevelDB in this directory, made if it is not there. Rejects with an operator's sentence when another process has it
- * open or it cannot be read, and with `StateDamagedError` when LevelDB itself finds it damaged.
+ * open, with `StateDiskError` when the disk refuses, and with `StateDamagedError` when LevelDB itself finds it damaged.
  */
 export async function openLevel(directory: string): Promise<StateLevel> {
   const level = new Level<Uint8Array, Uint8Array>(directory, { keyEncoding: 'view', valueEncoding: 'view' })
@@ -44,7 +44,9 @@ export async function openLevel(directory: string): Promise<StateLevel> {
     if (isCorruption(error)) {
       throw new StateDamagedError(`The state in ${directory} is damaged: ${reason(error)}.`, { cause: error })
     }
-    throw new Error(`The state in ${directory} cannot be opened: ${reason(error)}.`, { cause: error })
+    throw new StateDiskError(`The state in ${directory} cannot be opened: ${reason(error)}.`, {
+      cause: error,
+    })
   }
   // LevelDB syncs its files. That they have a name after a power loss is up to the directories.
   await syncDirectory(directory)

@@ -361,7 +361,7 @@ describe('a damaged row', () => {
 
   it('of the tables in memory is found at open', async () => {
     const level = await memory()
-    const { state } = await workshop.open(level)
+    const { state } = await workshop.open(level, { flushEveryMs: 60_000 })
     await state.apply(log(3))
     await state.close()
     let tried = 0

@@ -272,6 +272,21 @@ describe('a receiver', () => {
     expect(seen.loaded).toBeGreaterThan(0)
   })
 
+  it('does not go on where a batch is missing below the last, whichever it is', async () => {
+    const { snapshot, chunks } = await sender()
+    const level = await memory()
+    const loader = await load(level, snapshot)
+    for (const chunk of chunks) await loader.add(chunk)
+    for (let lost = 0; lost < chunks.length - 1; lost++) {
+      const survivor = await level.without((index) => index !== lost)
+      await expect(load(survivor, snapshot)).rejects.toThrow(`batch ${lost + 1} is missing`)
+    }
+    const shorter = await load(await level.without((index) => index !== chunks.length - 1), snapshot)
+    expect(shorter.complete).toBe(false)
+    await transfer(snapshot, shorter, maxBytes)
+    await shorter.finish()
+  })
+
   it('whose disk refuses goes on with what it had, opened again', async () => {
     const { snapshot, chunks, level: origin } = await sender()
     const seen = new Set<string>()
