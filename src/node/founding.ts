@@ -5,7 +5,7 @@
 // was interrupted can go on where it stood, even if a disk was lost meanwhile. Once somebody has begun, an empty node is
 // one that lost its disk, and nothing brings it back in silence (`safety.md`, rule 10; etcd#12227).
 
-import type { MemberId } from '../raft/types.ts'
+import type { Configuration, MemberId } from '../raft/types.ts'
 import type { Founding } from '../store/types.ts'
 import type { Answer, Question } from './transport.ts'
 
@@ -13,6 +13,17 @@ import type { Answer, Question } from './transport.ts'
 export type Identity =
   | { readonly type: 'empty' }
   | { readonly type: 'founded'; readonly founding: Founding; readonly begun: boolean }
+  /**
+   * It was a member and has lost its log (`why`), and with it the founding. What its state says of its cluster is here, if
+   * that can be read. It never founds and takes no founding; a member can tell it where it belongs.
+   */
+  | {
+      readonly type: 'rebuilding'
+      readonly boot: number
+      readonly why: string
+      readonly clusterId: string | undefined
+      readonly configuration: Configuration | undefined
+    }
 
 export type FoundingOptions = {
   /** This node, as people write it. */
@@ -59,13 +70,27 @@ export async function found(options: FoundingOptions, stopped: () => boolean): P
       else if (known.type !== 'silent') refusing.delete(peer.id)
       else if (refusing.has(peer.id)) answers.set(peer, { type: 'refuses' })
     }
-    const sentence =
-      identity.type === 'empty'
-        ? await whileEmpty(options, answers)
-        : await whileFounding(options, identity.founding, answers)
+    const sentence = await act(options, identity, answers)
     if (sentence === undefined) continue
     options.waiting(sentence)
     await options.sleep(wait)
+  }
+}
+
+function act(
+  options: FoundingOptions,
+  identity: Identity,
+  answers: ReadonlyMap<Peer, Known>,
+): Promise<string | undefined> | string {
+  switch (identity.type) {
+    case 'empty':
+      return whileEmpty(options, answers)
+    case 'founded':
+      return whileFounding(options, identity.founding, answers)
+    case 'rebuilding':
+      return `waiting for a member to tell ${options.id} which cluster it belongs to: ${identity.why}`
+    default:
+      return identity satisfies never
   }
 }
 
@@ -75,6 +100,12 @@ export async function answerFounding(
   question: Question,
 ): Promise<Answer> {
   const identity = options.identity()
+  if (identity.type === 'rebuilding') {
+    return {
+      type: 'refused',
+      reason: `${options.id} has lost its log and waits to learn which cluster it is of`,
+    }
+  }
   switch (question.type) {
     case 'whoAreYou':
       return identity.type === 'empty'

@@ -11,7 +11,7 @@ import type { StateLevel } from '../store/state-writer.ts'
 import type { Command, StateReader } from '../store/types.ts'
 import { version } from '../version.ts'
 import { ClusterView } from './cluster-view.ts'
-import { answerFounding, type FoundingOptions, found } from './founding.ts'
+import { answerFounding, type FoundingOptions, found, type Identity } from './founding.ts'
 import { NodeState } from './node-state.ts'
 import { Replica, type Surroundings } from './replica.ts'
 import { composeFounding, differences, type NodeSettings } from './settings.ts'
@@ -109,10 +109,18 @@ export class Node implements NodeSurface {
       drawSalt: parts.drawSalt,
       onNotice: (error) => parts.logger.warn({ err: error }, error.message),
       stateTime: parts.stateTime,
-      onFailure: (error) => {
+      onFailure: ({ error }) => {
         if (node !== undefined) node.#fatal(error)
       },
     })
+    const damage = storage.rebuilding ?? storage.stateless
+    if (damage !== undefined) {
+      // Its log or its state is not what it promised to hold, and the core knows no such member.
+      await storage.close()
+      throw new Error(
+        `${damage.why} The node stays out of its cluster until it has been demoted or has a new state.`,
+      )
+    }
     node = new Node(settings, parts, storage)
     try {
       await node.#listen()
@@ -250,7 +258,7 @@ export class Node implements NodeSurface {
       await this.#watchSpace()
       this.#stops.push(this.#parts.every(10_000, () => void this.#watchSpace()))
       const { identity } = this.#storage
-      const fresh = identity.type === 'empty' || !identity.begun
+      const fresh = identity.type === 'empty' || (identity.type === 'founded' && !identity.begun)
       await found(this.#founding(), () => this.#stopping !== undefined || this.#failed)
       const { opened } = this.#storage
       if (opened === undefined || this.#stopping !== undefined || this.#failed) return
@@ -374,7 +382,7 @@ export class Node implements NodeSurface {
   #introduce(): void {
     const { identity, opened } = this.#storage
     this.#parts.transport.introduce({
-      clusterId: identity.type === 'empty' ? undefined : identity.founding.clusterId,
+      clusterId: clusterOf(identity),
       id: this.id,
       boot: opened?.wal.recovered.boot ?? 0,
     })
@@ -487,7 +495,16 @@ export class Node implements NodeSurface {
   #members(): readonly Member[] {
     if (this.#replica !== undefined) return this.#replica.raft.log.configuration.configuration.members
     const { identity } = this.#storage
-    return identity.type === 'founded' ? identity.founding.configuration.members : []
+    switch (identity.type) {
+      case 'empty':
+        return []
+      case 'founded':
+        return identity.founding.configuration.members
+      case 'rebuilding':
+        return identity.configuration?.members ?? []
+      default:
+        return identity satisfies never
+    }
   }
 
   /** Whom to admit: everybody in a configuration of the own log; before the founding, the nodes of the file (rule 15). */
@@ -497,7 +514,8 @@ export class Node implements NodeSurface {
       this.#replica === undefined
         ? this.#members()
         : this.#replica.raft.log.configurations.flatMap((at) => at.configuration.members)
-    const admitted = this.#storage.identity.type === 'empty' ? this.#settings.nodes : members
+    const admitted =
+      this.#storage.identity.type === 'founded' || members.length > 0 ? members : this.#settings.nodes
     const peers = new Map<MemberId, Peer>()
     for (const { peer, id, p2p } of admitted) {
       if (peer === this.#parts.transport.self) continue
@@ -555,5 +573,18 @@ export class Node implements NodeSurface {
     this.#failed = true
     this.#replica?.stop()
     this.#parts.onFatal(error)
+  }
+}
+
+function clusterOf(identity: Identity): string | undefined {
+  switch (identity.type) {
+    case 'empty':
+      return undefined
+    case 'founded':
+      return identity.founding.clusterId
+    case 'rebuilding':
+      return identity.clusterId
+    default:
+      return identity satisfies never
   }
 }

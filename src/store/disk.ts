@@ -36,10 +36,12 @@ export interface Disk {
   /** Makes a directory in one that exists; one that is there already is fine. */
   makeDirectory(directory: string): Promise<void>
   open(path: string, how: FileAccess): Promise<DiskFile>
-  /** Replaces a file of the name `to`, in one step. */
+  /** Moves a file, or a directory with all in it, in one step. A file of the name `to` is replaced. */
   rename(from: string, to: string): Promise<void>
   /** Removes a file. */
   remove(path: string): Promise<void>
+  /** Removes a directory and all in it, in no order; none there is fine. */
+  removeDirectory(directory: string): Promise<void>
   /** Makes the names in this directory durable: those created, renamed and removed before the call. */
   syncDirectory(directory: string): Promise<void>
 }

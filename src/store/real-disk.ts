@@ -34,6 +34,9 @@ export const realDisk: Disk = {
 
   remove: (path) => settled<void>((done) => fs.unlink(path, done)),
 
+  removeDirectory: (directory) =>
+    settled<void>((done) => fs.rm(directory, { recursive: true, force: true }, done)),
+
   async syncDirectory(directory) {
     const fd = await settled<number>((done) => fs.open(directory, O_RDONLY, done))
     try {

@@ -69,13 +69,11 @@ export class LogError extends Error {
   }
 }
 
-/** What was found broken where, as the error that keeps a node from starting on it. */
+/** What was found broken where: the node may have promised what it no longer knows (`safety.md`, rule 7). */
 export function damage(where: { path: string; offset: number }, what: string, cause?: unknown): LogError {
   return new LogError(
     'damaged',
-    `The log is damaged: in ${where.path} at position ${where.offset}, ${what}. ` +
-      'Its node may have promised what it no longer knows, so it does not start: put back an undamaged copy of its data ' +
-      'directory, taken while it was stopped. The others go on without it as long as they are a majority.',
+    `The log is damaged: in ${where.path} at position ${where.offset}, ${what}.`,
     cause === undefined ? undefined : { cause },
   )
 }
@@ -193,6 +191,34 @@ function decodeHeader(json: Buffer, salt: number): SegmentHeader {
     hardState: { term: stored.hardState.term, votedFor: stored.hardState.votedFor ?? undefined },
     configuration: stored.configuration,
   }
+}
+
+/** What can be read of a log that may be damaged: the newest header that is whole, and the highest boot of any. */
+export type Salvaged = { readonly header: SegmentHeader; readonly boot: number }
+
+/** Looks at every header; undefined when none is whole. Throws `LogError` for the log of another node or version. */
+export async function salvageLog(log: {
+  readonly disk: Disk
+  readonly directory: string
+  readonly node: string
+}): Promise<Salvaged | undefined> {
+  let newest: SegmentHeader | undefined
+  let boot = 0
+  for (const number of (await listSegments(log.disk, log.directory)).segments) {
+    const path = segmentPath(log.directory, number)
+    const file = await log.disk.open(path, { access: 'read' })
+    try {
+      const { header } = await readHeader(file, path)
+      checkOwner(header, log)
+      newest = header
+      boot = Math.max(boot, header.boot)
+    } catch (error) {
+      if (!(error instanceof LogError && error.code === 'damaged')) throw error
+    } finally {
+      await file.close()
+    }
+  }
+  return newest === undefined ? undefined : { header: newest, boot }
 }
 
 /** Refuses the log of another node. */

@@ -61,7 +61,7 @@ type Place = {
   /** Holds nothing but the log's segments; its parent exists. */
   readonly directory: string
   /** A segment ends before it grows beyond this, unless a single append is larger. 64 MiB unless given. */
-  readonly segmentBytes?: number
+  readonly segmentBytes?: number | undefined
 }
 
 type Start = Place & {
@@ -159,20 +159,20 @@ export class Wal {
   }
 
   /**
-   * What the log in a directory begins with and whose it is; undefined when there is no log. Reads only, so that the
-   * LevelDB directory can be locked before anything is written. Throws `LogError`.
+   * What the log in a directory begins with, whose it is, and its last boot; undefined when there is no log. Reads only,
+   * so that the directory can be locked before anything is written. Throws `LogError`.
    */
   static async peek({
     disk,
     directory,
-  }: Place): Promise<{ readonly base: LogBase; readonly node: string } | undefined> {
+  }: Place): Promise<Pick<SegmentHeader, 'base' | 'node' | 'boot'> | undefined> {
     const newest = (await listSegments(disk, directory)).segments.at(-1)
     if (newest === undefined) return undefined
     const path = segmentPath(directory, newest)
     const file = await disk.open(path, { access: 'read' })
     try {
-      const { base, node } = (await readHeader(file, path)).header
-      return { base, node }
+      const { base, node, boot } = (await readHeader(file, path)).header
+      return { base, node, boot }
     } finally {
       await file.close()
     }

@@ -47,7 +47,8 @@ class Machine {
   readonly id: string
   readonly peer: string
   readonly disk: MemoryDisk
-  states = new Map<string, MemoryState>()
+  /** By the directory they are in. */
+  states = new Map<object, MemoryState>()
   node: Node | undefined
   /** Ends with the process: nothing of an earlier life runs in a later one. */
   life = new Life()
@@ -143,9 +144,9 @@ export class Town implements AsyncDisposable {
         data,
         disk: machine.disk,
         openLevel: async (directory) => {
-          const state =
-            machine.states.get(directory) ?? new MemoryState({ syncs: this.#options.syncs ?? true })
-          machine.states.set(directory, state)
+          const place = machine.disk.directoryAt(directory)
+          const state = machine.states.get(place) ?? new MemoryState({ syncs: this.#options.syncs ?? true })
+          machine.states.set(place, state)
           await state.open()
           return state
         },
@@ -196,7 +197,7 @@ export class Town implements AsyncDisposable {
   async crash(...ids: readonly string[]): Promise<void> {
     await this.#end(ids, async (machine) => {
       machine.disk.crash()
-      for (const [name, state] of machine.states) machine.states.set(name, await state.restart())
+      for (const [place, state] of machine.states) machine.states.set(place, await state.restart())
     })
   }
 
@@ -205,7 +206,7 @@ export class Town implements AsyncDisposable {
     await this.#end(ids, async (machine) => {
       machine.disk.losePower()
       const seed = Math.floor(this.#random() * 2 ** 31)
-      for (const [name, state] of machine.states) machine.states.set(name, await state.powerLoss(seed))
+      for (const [place, state] of machine.states) machine.states.set(place, await state.powerLoss(seed))
     })
   }
 

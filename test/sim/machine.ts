@@ -37,7 +37,8 @@ export class Machine {
   readonly #options: MachineOptions
   readonly #chance: Chance
   #disk: MemoryDisk
-  #states = new Map<string, MemoryState>()
+  /** By the object that stands for their directory: one that is removed and made again holds nothing. */
+  #states = new Map<object, MemoryState>()
   #node: Node | undefined
   #process: Process
   #running = false
@@ -77,7 +78,7 @@ export class Machine {
   }
 
   /** The LevelDBs by their directories. */
-  get states(): ReadonlyMap<string, MemoryState> {
+  get states(): ReadonlyMap<object, MemoryState> {
     return this.#states
   }
 
@@ -150,10 +151,11 @@ export class Machine {
   }
 
   async #openLevel(directory: string): Promise<MemoryState> {
+    const place = this.#disk.directoryAt(directory)
     const state =
-      this.#states.get(directory) ??
+      this.#states.get(place) ??
       new MemoryState({ pause: () => this.#pause('write'), remembered: rememberedBatches })
-    this.#states.set(directory, state)
+    this.#states.set(place, state)
     await state.open()
     return state
   }
@@ -175,7 +177,7 @@ export class Machine {
   }
 
   /** Puts what a LevelDB has become in the place of what it was. The process must not run. */
-  replaceState(directory: string, state: MemoryState): void {
+  replaceState(directory: object, state: MemoryState): void {
     this.#states.set(directory, state)
   }
 

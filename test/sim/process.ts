@@ -118,6 +118,7 @@ export class Process {
       makeDirectory: (directory) => call(() => disk.makeDirectory(directory)),
       open: (path, how) => call(async () => handle(await disk.open(path, how))),
       rename: (from, to) => call(() => disk.rename(from, to)),
+      removeDirectory: (directory) => call(() => disk.removeDirectory(directory)),
       remove: (path) => call(() => disk.remove(path)),
       syncDirectory: (directory) => call(() => disk.syncDirectory(directory)),
     }

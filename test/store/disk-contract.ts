@@ -96,6 +96,20 @@ export function diskContract(name: string, make: () => Promise<{ disk: Disk; dir
       expect(await contents(disk, join(directory, 'old'))).toBe('newer')
     })
 
+    it('moves a directory with what is in it, and removes one with what is in it', async () => {
+      const { disk, directory } = await make()
+      const old = join(directory, 'old')
+      await disk.makeDirectory(old)
+      await disk.makeDirectory(join(old, 'inner'))
+      await put(disk, join(old, 'inner', 'a'), 'a')
+      await disk.rename(old, join(directory, 'new'))
+      expect(await disk.list(directory)).toEqual(['new'])
+      expect(await contents(disk, join(directory, 'new', 'inner', 'a'))).toBe('a')
+      await disk.removeDirectory(join(directory, 'new'))
+      expect(await disk.list(directory)).toEqual([])
+      await disk.removeDirectory(join(directory, 'new'))
+    })
+
     it('removes a file', async () => {
       const { disk, directory } = await make()
       await put(disk, join(directory, 'a'), 'a')

@@ -216,12 +216,17 @@ export class MemoryDisk implements Disk {
 
   rename(from: string, to: string): Promise<void> {
     return this.#call('rename', from, () => {
-      const node = this.#file(from)
-      const change = [
+      const node = this.#names.get(from)
+      if (node === undefined) throw failure('ENOENT', 'rename', from)
+      if (node.type === 'directory' && this.#names.has(to)) throw failure('ENOTEMPTY', 'rename', to)
+      // What is in a directory goes with it.
+      const children = node.type === 'directory' ? this.#below(from) : []
+      this.#change('rename', [
         { path: from, node: undefined },
         { path: to, node },
-      ]
-      this.#change('rename', change)
+        ...children.map((path) => ({ path, node: undefined })),
+        ...children.map((path) => ({ path: to + path.slice(from.length), node: this.#names.get(path) })),
+      ])
     })
   }
 
@@ -232,12 +237,28 @@ export class MemoryDisk implements Disk {
     })
   }
 
+  removeDirectory(directory: string): Promise<void> {
+    return this.#call('remove', directory, () => {
+      for (const path of [...this.#below(directory), directory].sort().reverse()) {
+        if (this.#names.has(path)) this.#change('remove', [{ path, node: undefined }])
+      }
+    })
+  }
+
+  /** Stands for the directory under a path: another object once it has been removed and made again. */
+  directoryAt(path: string): object {
+    const node = this.#names.get(path)
+    if (node?.type !== 'directory') throw failure('ENOENT', 'list', path)
+    return node
+  }
+
   syncDirectory(directory: string): Promise<void> {
     return this.#call('syncDirectory', directory, () => {
       this.#expectDirectory(directory, 'syncDirectory')
       if (!this.#syncs) return
       this.#pendingNames = this.#pendingNames.filter((change) => {
-        if (!change.some(({ path }) => dirname(path) === directory)) return true
+        // Those after the second are in a directory that moved: they are durable with its name.
+        if (!change.slice(0, 2).some(({ path }) => dirname(path) === directory)) return true
         apply(this.#durableNames, change)
         return false
       })
@@ -383,13 +404,17 @@ export class MemoryDisk implements Disk {
   }
 
   #change(call: DiskCall, change: NameChange): void {
-    for (const { path } of change) this.#expectDirectory(dirname(path), call)
+    for (const { path } of change.slice(0, 2)) this.#expectDirectory(dirname(path), call)
     apply(this.#names, change)
     this.#pendingNames.push(change)
   }
 
   #expectDirectory(path: string, call: DiskCall): void {
     if (this.#names.get(path)?.type !== 'directory') throw failure('ENOENT', call, path)
+  }
+
+  #below(directory: string): string[] {
+    return [...this.#names.keys()].filter((path) => path.startsWith(`${directory}/`))
   }
 
   #file(path: string): MemoryFile {
