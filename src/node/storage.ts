@@ -2,7 +2,7 @@
 
 import { join } from 'node:path'
 import { assert } from '../raft/assert.ts'
-import type { HardState, MemberId } from '../raft/types.ts'
+import type { Configuration, HardState, MemberId } from '../raft/types.ts'
 import type { Disk } from '../store/disk.ts'
 import { StateMachine } from '../store/state-machine.ts'
 import type { StateTime } from '../store/state-time.ts'
@@ -119,12 +119,11 @@ export class Storage {
     return this.#founding
   }
 
-  async #found(founding: Founding): Promise<void> {
+  async #found(founding: Founding, configuration = founding.configuration): Promise<void> {
     const level = this.#empty
     assert(level !== undefined, 'only an empty node takes a founding')
     const { disk, directory, self, now, elapsed, drawSalt, stateTime, onFailure, onNotice } = this.#options
     const log = join(directory, 'log')
-    const { configuration } = founding
     const base = { directory: firstState, index: 0, term: 0, configuration, founding }
     const wal = await Wal.create({ disk, directory: log, node: self, base, now, elapsed, drawSalt, onNotice })
     this.#empty = undefined
@@ -135,6 +134,16 @@ export class Storage {
       onFailure: ({ error }) => onFailure(error),
     })
     this.#opened = { wal, machine, hardState: wal.recovered.hardState }
+  }
+
+  /**
+   * Makes the founding of a cluster that has begun the first record of the log, with the configuration by which this node is a
+   * learner, and that it takes part. What the log holds since then comes from the leader.
+   */
+  async join(founding: Founding, configuration: Configuration): Promise<void> {
+    this.#founding ??= this.#found(founding, configuration)
+    await this.#founding
+    await this.begin()
   }
 
   /** Makes durable that this node takes part: from term 1 on it may vote. */
