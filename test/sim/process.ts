@@ -138,6 +138,7 @@ export class Process {
             new Promise((resolve, reject) => {
               this.enter(() => void handlers.question(from, question).then(resolve, reject))
             }),
+          turnedAway: (...told) => this.enter(() => handlers.turnedAway(...told)),
           refused: (...told) => this.enter(() => handlers.refused(...told)),
         }),
       introduce: (hello) => transport.introduce(hello),
