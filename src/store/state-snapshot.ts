@@ -78,7 +78,7 @@ export class StateSnapshot {
     let room = maxBytes - openingSize(after)
     let last: Place | undefined
     let more = false
-    for await (const { key, value, offset } of this.#rows(after)) {
+    for await (const { key, value, offset } of this.#rows(after, maxBytes)) {
       const { own, asLast } = sizeOfPiece(key)
       const rest = value.length - offset
       const fits = own + rest + asLast <= room
@@ -98,7 +98,7 @@ export class StateSnapshot {
   }
 
   /** From the cursor on: every row from its beginning, but the first, which may have been sent in part. */
-  async *#rows(after: Cursor | undefined) {
+  async *#rows(after: Cursor | undefined, maxBytes: number) {
     const { level, snapshot } = this.#options
     const place = after === undefined ? undefined : decodeCursor(after)
     if (place?.sent !== undefined) {
@@ -109,7 +109,7 @@ export class StateSnapshot {
       yield { key: place.key, value, offset: place.sent }
     }
     const range = place === undefined ? replicatedRange : { gt: place.key }
-    for await (const page of pages(level, { ...range, snapshot })) {
+    for await (const page of pages(level, { ...range, snapshot }, maxBytes)) {
       for (const [key, value] of page) {
         checkRow(key, value)
         yield { key, value, offset: 0 }

@@ -104,17 +104,18 @@ type Range = {
   readonly snapshot: AbstractSnapshot
 }
 
-// LevelDB hands over this much at once; one row more where a row is larger.
+// LevelDB hands over about this much at once, and at most this many rows.
 const pageBytes = 256 * 1024
 const pageRows = 1000
 
-/** The rows of a range, page by page. */
+/** The rows of a range, page by page, each of about `bytes`. */
 export async function* pages(
   level: StateLevel,
   range: Range,
+  bytes = pageBytes,
 ): AsyncGenerator<readonly (readonly [Uint8Array, Uint8Array])[], void> {
   // LevelDB's own option, unknown to abstract-level: a variable carries it past the check for excess properties.
-  const options = { ...range, highWaterMarkBytes: pageBytes }
+  const options = { ...range, highWaterMarkBytes: bytes }
   const iterator = level.iterator(options)
   try {
     for (;;) {
