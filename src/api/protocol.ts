@@ -127,6 +127,8 @@ export type MemberDescription = {
   readonly lastApplied?: number
   /** Entries it has still to apply. */
   readonly lag?: number
+  /** The digest of its state as of the entry at `index`: equal on all members at the same entry. */
+  readonly digest?: { readonly index: number; readonly digest: string }
   readonly healthy: boolean
   readonly alarms: readonly string[]
   /** Whether it is the node that answers. */
@@ -141,6 +143,17 @@ export type ClusterDescription = {
   readonly term: number
   readonly revision: number
   readonly members: readonly MemberDescription[]
+}
+
+/** POST /v1/cluster/members: a node that shall become a member, in the place of `replaces` if that is given. */
+export type NewMember = {
+  readonly id: string
+  readonly http: string
+  /** A multiaddr. */
+  readonly p2p: string
+  /** Its peer id, as `trivet keygen` prints it. */
+  readonly peer: string
+  readonly replaces?: string
 }
 
 /** POST /v1/cluster/leader: whom leadership was handed to. */

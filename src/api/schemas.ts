@@ -133,6 +133,7 @@ export const ClusterDescription = Type.Object(
         commitIndex: Type.Optional(Count),
         lastApplied: Type.Optional(Count),
         lag: Type.Optional(Count),
+        digest: Type.Optional(Type.Object({ index: Count, digest: Type.String() })),
         healthy: Type.Boolean(),
         alarms: Type.Array(Type.String()),
         self: Type.Boolean(),
@@ -141,6 +142,43 @@ export const ClusterDescription = Type.Object(
   },
   { description: 'The cluster as this node sees it' },
 )
+
+export const ForceQuery = Type.Object(
+  {
+    force: Type.Optional(
+      Type.Boolean({ description: 'Also when the voters left are not known to make a quorum' }),
+    ),
+  },
+  closed,
+)
+
+export const MemberParams = Type.Object({ id: Type.String({ description: 'The id of a member' }) })
+
+export const NewMember = Type.Object(
+  {
+    id: Type.String({ minLength: 1, description: 'What people call it: `n4`' }),
+    http: Type.String({ minLength: 1, description: 'Where clients reach it: `http://10.0.0.4:7001`' }),
+    p2p: Type.String({
+      minLength: 1,
+      description: 'Where peers reach it, a multiaddr: `/ip4/10.0.0.4/tcp/7101`',
+    }),
+    peer: Type.String({
+      pattern: '^12D3KooW[1-9A-HJ-NP-Za-km-z]{44}$',
+      description: 'Its peer id, as `trivet keygen` prints it',
+    }),
+    replaces: Type.Optional(
+      Type.String({ minLength: 1, description: 'The id of a member that goes in the same change' }),
+    ),
+  },
+  closed,
+)
+
+export const MemberAdded = Type.Object(
+  { id: Type.String(), peer: Type.String() },
+  { description: 'It is a learner now, and votes once it has caught up' },
+)
+
+export const MemberRemoved = Type.Object({ id: Type.String() }, { description: 'It is a member no more' })
 
 export const HandoverRequest = Type.Object(
   { to: Type.String({ minLength: 1, description: 'The id of the member that is to lead' }) },

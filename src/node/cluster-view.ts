@@ -31,6 +31,11 @@ export class ClusterView {
     this.#heard.set(peer, { status, at: this.#now(), commitIndex: Math.max(commitIndex, status.commitIndex) })
   }
 
+  /** What a member said of itself lately. */
+  status(peer: MemberId): Status | undefined {
+    return this.#fresh(peer)?.status
+  }
+
   /** Keeps only these members. */
   retain(members: readonly Member[]): void {
     const peers = new Set(members.map((member) => member.peer))
@@ -83,6 +88,7 @@ export class ClusterView {
         healthy:
           status !== undefined && status.alarms.length === 0 && (self || options.connected(member.peer)),
         alarms: status?.alarms ?? [],
+        digest: status?.digest,
         self,
       }
     })

@@ -216,3 +216,13 @@ function isHostName(text: string): boolean {
 function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '::1' || (isIPv4(host) && host.startsWith('127.'))
 }
+
+/** Whether clients could be told this address: `http://127.0.0.1:7001`. */
+export function isHttpAddress(text: string): boolean {
+  return parseAddress(text) !== undefined
+}
+
+/** Whether peers could dial this address: `/ip4/127.0.0.1/tcp/7101`. */
+export function isPeerAddress(text: string): boolean {
+  return multiaddrHost(text) !== undefined
+}

@@ -2,18 +2,27 @@
 
 import type { ErrorCode } from '../errors.ts'
 import type { MemberId } from '../raft/types.ts'
-import { decodeCommand } from '../store/commands.ts'
+import { commandVersionOf, decodeCommand } from '../store/commands.ts'
 import type { CommandBatch } from '../store/types.ts'
 
-type Forwarded = { readonly from: MemberId; readonly batch: CommandBatch; readonly bytes: number }
+type Forwarded = {
+  readonly from: MemberId
+  readonly attempt: number
+  readonly batch: CommandBatch
+  readonly bytes: number
+}
+
+/** Tells `to` that of this attempt these commands entered no log here and will not. */
+export type Refuse = (to: MemberId, attempt: number, numbers: readonly number[], code: ErrorCode) => void
 
 export class ForwardedCommands {
-  readonly #refuse: (to: MemberId, numbers: readonly number[], code: ErrorCode) => void
+  readonly #refuse: Refuse
+  /** The latest attempt of each node that came here, with its boot: a copy of it, or an earlier one, is not looked at. */
+  readonly #latest = new Map<MemberId, { readonly boot: number; readonly attempt: number }>()
   #waiting: Forwarded[] = []
   #bytes = 0
 
-  /** `refuse` tells the sender that these of its commands entered no log here. */
-  constructor(refuse: (to: MemberId, numbers: readonly number[], code: ErrorCode) => void) {
+  constructor(refuse: Refuse) {
     this.#refuse = refuse
   }
 
@@ -25,15 +34,46 @@ export class ForwardedCommands {
     return this.#waiting.length === 0
   }
 
-  /** Keeps a batch if at most `room` bytes are asked for and every command in it can be applied. */
-  add(from: MemberId, batch: CommandBatch, room: number): void {
+  /**
+   * Takes what a node forwarded. `leading`: this node leads; it keeps `room` bytes at most, and commands of no higher version
+   * than `maxVersion`. Otherwise, or when a command cannot be applied, what was sent is refused.
+   */
+  receive(
+    from: MemberId,
+    { attempt, batch }: { readonly attempt: number; readonly batch: CommandBatch },
+    leading: { readonly room: number; readonly maxVersion: number } | undefined,
+  ): void {
+    if (!this.#isNews(from, batch.boot, attempt)) return
+    if (leading === undefined) {
+      this.#refuseAll({ from, attempt, batch }, 'no-leader')
+      return
+    }
+    const isTooNew = (bytes: Uint8Array) => (commandVersionOf(bytes) ?? 0) > leading.maxVersion
+    const tooNew = batch.commands.filter((command) => isTooNew(command.bytes))
+    if (tooNew.length > 0)
+      this.#refuseAll({ from, attempt, batch: { ...batch, commands: tooNew } }, 'not-ready')
+    const commands =
+      tooNew.length === 0 ? batch.commands : batch.commands.filter((command) => !isTooNew(command.bytes))
+    if (commands.length > 0) this.#keep({ from, attempt, batch: { ...batch, commands } }, leading.room)
+  }
+
+  #isNews(from: MemberId, boot: number, attempt: number): boolean {
+    const latest = this.#latest.get(from)
+    if (latest !== undefined && (boot < latest.boot || (boot === latest.boot && attempt <= latest.attempt)))
+      return false
+    this.#latest.set(from, { boot, attempt })
+    return true
+  }
+
+  #keep(forwarded: Omit<Forwarded, 'bytes'>, room: number): void {
+    const { batch } = forwarded
     const bytes = batchBytes(batch)
     // In the log a command that nobody can decode would stop every node that applies it.
     if (!batch.commands.every((command) => isCommand(command.bytes)))
-      this.refuse(from, batch, 'invalid-request')
-    else if (bytes > room) this.refuse(from, batch, 'overloaded')
+      this.#refuseAll(forwarded, 'invalid-request')
+    else if (bytes > room) this.#refuseAll(forwarded, 'overloaded')
     else {
-      this.#waiting.push({ from, batch, bytes })
+      this.#waiting.push({ ...forwarded, bytes })
       this.#bytes += bytes
     }
   }
@@ -51,12 +91,9 @@ export class ForwardedCommands {
     return this.#waiting.splice(0, taken).map(({ batch }) => batch)
   }
 
-  refuse(to: MemberId, batch: CommandBatch, code: ErrorCode): void {
-    this.#refuse(
-      to,
-      batch.commands.map((command) => command.number),
-      code,
-    )
+  #refuseAll({ from, attempt, batch }: Omit<Forwarded, 'bytes'>, code: ErrorCode): void {
+    const numbers = batch.commands.map((command) => command.number)
+    this.#refuse(from, attempt, numbers, code)
   }
 
   /** This node does not lead any more. */
@@ -64,7 +101,7 @@ export class ForwardedCommands {
     const waiting = this.#waiting
     this.#waiting = []
     this.#bytes = 0
-    for (const { from, batch } of waiting) this.refuse(from, batch, 'no-leader')
+    for (const forwarded of waiting) this.#refuseAll(forwarded, 'no-leader')
   }
 }
 

@@ -3,11 +3,16 @@
 // One node founds: the first of the file. It asks all others; if all are empty it makes the founding durable, has each of them
 // do the same, and only then begins. Until somebody has begun no vote is cast and no write taken, so that a founding that
 // was interrupted can go on where it stood, even if a disk was lost meanwhile. Once somebody has begun, an empty node is
-// one that lost its disk, and nothing brings it back in silence (`safety.md`, rule 10; etcd#12227).
+// one that lost its disk, and nothing brings it back in silence (`safety.md`, rule 10; etcd#12227). It joins only where the
+// cluster has it as a learner: then somebody has added it, and nothing is counted on that it might have said before.
 
 import type { Configuration, MemberId } from '../raft/types.ts'
+import { commandVersion } from '../store/commands.ts'
 import type { Founding } from '../store/types.ts'
-import type { Answer, Question } from './transport.ts'
+import { commonCommandVersion } from './membership.ts'
+import type { NodeAddress } from './settings.ts'
+import type { Answer, Membership, Question } from './transport.ts'
+import { RefusalError } from './wire.ts'
 
 /** What a node knows of its cluster. `begun`: it has taken part in elections, or may. */
 export type Identity =
@@ -26,32 +31,41 @@ export type Identity =
     }
 
 export type FoundingOptions = {
-  /** This node, as people write it. */
-  readonly id: string
+  /** This node. */
+  readonly own: NodeAddress
   /** All nodes of the file, in its order. */
-  readonly nodes: readonly { readonly id: string; readonly peer: MemberId }[]
+  readonly nodes: readonly NodeAddress[]
   /** Nodes that the operator founds without. */
   readonly without: readonly string[]
   readonly identity: () => Identity
+  /** What a node needs that joins the cluster of this one; undefined while this one does not take part. */
+  readonly membership: () => Membership | undefined
   /** A new founding with a random cluster id, for these nodes. */
   readonly compose: (ids: readonly string[]) => Founding
   /** Make durable: the founding; that this node takes part. */
   readonly found: (founding: Founding) => Promise<void>
   readonly begin: () => Promise<void>
+  /** Makes durable that this node is a learner of a cluster that has begun, by this configuration. */
+  readonly join: (membership: Membership) => Promise<void>
   readonly ask: (peer: MemberId, question: Question) => Promise<Answer>
   /** Says what this node waits for; called with every look, so the receiver drops what it has said already. */
   readonly waiting: (sentence: string) => void
   readonly sleep: (ms: number) => Promise<void>
 }
 
-type Peer = { readonly id: string; readonly peer: MemberId }
+type Peer = Pick<NodeAddress, 'id' | 'peer'>
 
 type Known =
   | { readonly type: 'silent' }
   /** It belongs to a cluster that this node is no member of. */
   | { readonly type: 'refuses' }
   | { readonly type: 'empty' }
-  | { readonly type: 'knows'; readonly clusterId: string; readonly begun: boolean }
+  | {
+      readonly type: 'knows'
+      readonly clusterId: string
+      readonly begun: boolean
+      readonly membership: Membership | undefined
+    }
 
 /** Resolves once this node may take part. Rejects when a disk fails. `stopped` ends it early. */
 export async function found(options: FoundingOptions, stopped: () => boolean): Promise<void> {
@@ -60,7 +74,7 @@ export async function found(options: FoundingOptions, stopped: () => boolean): P
   for (let wait = 100; !stopped(); wait = Math.min(wait * 1.5, 1000)) {
     const identity = options.identity()
     if (identity.type === 'founded' && identity.begun) return
-    const others = options.nodes.filter((node) => node.id !== options.id)
+    const others = options.nodes.filter((node) => node.id !== options.own.id)
     const answers = new Map(
       await Promise.all(others.map(async (peer) => [peer, await look(options, peer)] as const)),
     )
@@ -88,51 +102,54 @@ function act(
     case 'founded':
       return whileFounding(options, identity.founding, answers)
     case 'rebuilding':
-      return `waiting for a member to tell ${options.id} which cluster it belongs to: ${identity.why}`
+      return whileRebuilding(options, identity.why, answers)
     default:
       return identity satisfies never
   }
 }
 
-/** Answers another node's question about founding. */
+export type FoundingQuestion = Extract<Question, { type: 'whoAreYou' | 'found' | 'begin' }>
+
+/** Answers the question of `from` about founding and joining. */
 export async function answerFounding(
-  options: Pick<FoundingOptions, 'id' | 'identity' | 'found' | 'begin'>,
-  question: Question,
+  options: Pick<FoundingOptions, 'own' | 'identity' | 'membership' | 'found' | 'begin'>,
+  question: FoundingQuestion,
+  from: MemberId,
 ): Promise<Answer> {
   const identity = options.identity()
+  const { id } = options.own
   if (identity.type === 'rebuilding') {
     return {
       type: 'refused',
-      reason: `${options.id} has lost its log and waits to learn which cluster it is of`,
+      reason: `${id} has lost its log and waits to learn which cluster it is of`,
     }
   }
   switch (question.type) {
-    case 'whoAreYou':
-      return identity.type === 'empty'
-        ? { type: 'identity', id: options.id, clusterId: undefined, begun: false }
-        : {
-            type: 'identity',
-            id: options.id,
-            clusterId: identity.founding.clusterId,
-            begun: identity.begun,
-          }
+    case 'whoAreYou': {
+      if (identity.type === 'empty') return { type: 'identity', id, clusterId: undefined, begun: false }
+      const { founding, begun } = identity
+      const answer = { type: 'identity', id, clusterId: founding.clusterId, begun } as const
+      const membership = options.membership()
+      const isMember = membership?.configuration.members.some(({ peer }) => peer === from)
+      return membership !== undefined && isMember === true ? { ...answer, membership } : answer
+    }
     case 'found':
       if (identity.type === 'founded') {
         if (identity.founding.clusterId === question.founding.clusterId) return { type: 'done' }
         return {
           type: 'refused',
-          reason: `${options.id} knows cluster ${identity.founding.clusterId} already`,
+          reason: `${id} knows cluster ${identity.founding.clusterId} already`,
         }
       }
-      if (!question.founding.configuration.members.some((member) => member.id === options.id)) {
-        return { type: 'refused', reason: `the founding does not name ${options.id}` }
+      if (!question.founding.configuration.members.some((member) => member.id === id)) {
+        return { type: 'refused', reason: `the founding does not name ${id}` }
       }
       await options.found(question.founding)
       // Another founding may have come first; then this one was not made.
-      return answerFounding(options, question)
+      return answerFounding(options, question, from)
     case 'begin':
       if (identity.type !== 'founded' || identity.founding.clusterId !== question.clusterId) {
-        return { type: 'refused', reason: `${options.id} does not know cluster ${question.clusterId}` }
+        return { type: 'refused', reason: `${id} does not know cluster ${question.clusterId}` }
       }
       if (!identity.begun) await options.begin()
       return { type: 'done' }
@@ -147,8 +164,14 @@ async function look(options: FoundingOptions, peer: Peer): Promise<Known> {
     if (answer.type !== 'identity') return { type: 'refuses' }
     return answer.clusterId === undefined
       ? { type: 'empty' }
-      : { type: 'knows', clusterId: answer.clusterId, begun: answer.begun }
-  } catch {
+      : {
+          type: 'knows',
+          clusterId: answer.clusterId,
+          begun: answer.begun,
+          membership: answer.membership,
+        }
+  } catch (error) {
+    if (error instanceof RefusalError && error.refusal.cause === 'stranger') return { type: 'refuses' }
     // Not reached, or it did not answer: both mean that it cannot be asked now, which is what the caller acts on.
     return { type: 'silent' }
   }
@@ -161,23 +184,76 @@ function named(answers: ReadonlyMap<Peer, Known>, which: (known: Known) => boole
     .join(', ')
 }
 
+/** By the newest configuration that anybody tells of. */
+function newestMembership(answers: ReadonlyMap<Peer, Known>): Membership | undefined {
+  let newest: Membership | undefined
+  for (const known of answers.values()) {
+    if (known.type !== 'knows' || known.membership === undefined) continue
+    if (newest === undefined || known.membership.index > newest.index) newest = known.membership
+  }
+  return newest
+}
+
+/** This node is empty, and a member of a cluster that has begun. */
+async function whileKnown(options: FoundingOptions, membership: Membership): Promise<string | undefined> {
+  const { id, peer } = options.own
+  const { configuration, founding } = membership
+  const own = configuration.members.find((member) => member.peer === peer)
+  if (own?.voter !== false) {
+    return (
+      `the data directory of ${id} is empty, but it is a voter of the cluster ${founding.name}: it does not take part, because it may have ` +
+      `voted before. Put its data directory back; or delete the peer.key in it, make another with \`trivet keygen\`, and have it ` +
+      `replaced with ${replaceCommand({ ...options.own, peer: '<its new peer id>' })}`
+    )
+  }
+  const needed = commonCommandVersion(configuration)
+  if (commandVersion < needed) {
+    return (
+      `${id} cannot join: it understands commands up to version ${commandVersion}, and the cluster ${founding.name} uses ` +
+      `version ${needed}. Install the version of Trivet that the other members run`
+    )
+  }
+  await options.join(membership)
+  return undefined
+}
+
+/** This node was a member and has lost its log: what it is of, a member knows. It takes no part before it has been demoted. */
+async function whileRebuilding(
+  options: FoundingOptions,
+  why: string,
+  answers: ReadonlyMap<Peer, Known>,
+): Promise<string | undefined> {
+  const membership = newestMembership(answers)
+  if (membership?.configuration.members.some(({ peer }) => peer === options.own.peer) !== true) {
+    return `waiting for a member to tell ${options.own.id} which cluster it belongs to: ${why}`
+  }
+  await options.join(membership)
+  return undefined
+}
+
+function addCommand({ id, http, p2p, peer }: NodeAddress): string {
+  return `\`trivet member add ${id} --http ${http} --p2p ${p2p} --peer ${peer}\``
+}
+
+function replaceCommand({ id, http, p2p, peer }: NodeAddress): string {
+  return `\`trivet member replace ${id} --http ${http} --p2p ${p2p} --peer ${peer}\``
+}
+
 /** Returns what there is to wait for, or undefined when something was done. */
 async function whileEmpty(
   options: FoundingOptions,
   answers: ReadonlyMap<Peer, Known>,
 ): Promise<string | undefined> {
-  const { id } = options
-  const begun = named(answers, (known) => known.type === 'knows' && known.begun)
+  const { id } = options.own
+  const membership = newestMembership(answers)
+  if (membership !== undefined) return whileKnown(options, membership)
+  const begun = named(answers, (known) => known.type === 'refuses' || (known.type === 'knows' && known.begun))
   if (begun !== '') {
     return (
-      `the data directory of ${id} is empty, but there is a cluster of ${begun}. ${id} does not found another and does not vote, ` +
-      `because it may have voted before: put its data directory back, or have it replaced as a member, with ` +
-      `\`trivet member replace ${id}\` of a version that has it`
+      `the data directory of ${id} is empty, but there is a cluster of ${begun}, and this node is no member of it. ${id} neither founds ` +
+      `another nor votes. Have it added with ${addCommand(options.own)}, or, if it takes the place of a node of that name which ` +
+      `lost its data, with ${replaceCommand(options.own)}`
     )
-  }
-  const refusing = named(answers, (known) => known.type === 'refuses')
-  if (refusing !== '') {
-    return `${id} is no member of the cluster of ${refusing}, and waits to be added to it`
   }
   const knowing = named(answers, (known) => known.type === 'knows')
   const taking = options.nodes.filter((node) => !options.without.includes(node.id))
@@ -218,14 +294,14 @@ async function whileFounding(
     return undefined
   }
   const founder = founding.configuration.members[0]
-  if (founder?.id !== options.id)
+  if (founder?.id !== options.own.id)
     return `waiting for ${founder?.id ?? 'a node'} to finish founding the cluster`
   for (const [peer, known] of ours) {
     if (known.type === 'silent' || known.type === 'refuses') {
       return `waiting for ${peer.id} to answer, to finish founding the cluster`
     }
     if (known.type === 'knows' && known.clusterId !== clusterId) {
-      return `${peer.id} belongs to cluster ${known.clusterId}, not to ${clusterId}, which ${options.id} is founding`
+      return `${peer.id} belongs to cluster ${known.clusterId}, not to ${clusterId}, which ${options.own.id} is founding`
     }
     if (known.type !== 'empty') continue
     const answer = await options.ask(peer.peer, { type: 'found', founding }).catch(String)

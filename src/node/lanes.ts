@@ -28,6 +28,7 @@ export function laneOf(message: PeerMessage): Lane {
       return message.message.type === 'append' ? 'bulk' : 'control'
     case 'forwardRefused':
     case 'status':
+    case 'members':
     case 'transferLeadership':
       return 'control'
     default:

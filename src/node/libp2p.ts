@@ -241,6 +241,7 @@ export class Libp2pTransport implements Transport {
       connected: () => this.#handlers?.connected(id),
       disconnected: (why) => this.#handlers?.disconnected(id, why),
       refused: (refusal) => {
+        if (refusal.cause === 'stranger') this.#handlers?.turnedAway(id)
         // An empty peer is no fault: it is being founded, or waits for that.
         if (refusal.cause !== 'empty')
           this.#refusals.say(id, refusal.cause, `refused by ${peer.id}: ${refusal.reason}`)

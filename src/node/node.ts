@@ -5,6 +5,7 @@ import { TrivetError } from '../errors.ts'
 import { assert } from '../raft/assert.ts'
 import type { RaftStatus } from '../raft/raft.ts'
 import type { Member, MemberId } from '../raft/types.ts'
+import { commandVersion } from '../store/commands.ts'
 import type { Disk } from '../store/disk.ts'
 import type { StateTime } from '../store/state-time.ts'
 import type { StateLevel } from '../store/state-writer.ts'
@@ -12,12 +13,13 @@ import type { Command, StateReader } from '../store/types.ts'
 import { version } from '../version.ts'
 import { ClusterView } from './cluster-view.ts'
 import { answerFounding, type FoundingOptions, found, type Identity } from './founding.ts'
+import { Members } from './members.ts'
 import { NodeState } from './node-state.ts'
 import { Replica, type Surroundings } from './replica.ts'
-import { composeFounding, differences, type NodeSettings } from './settings.ts'
+import { composeFounding, differences, type NodeAddress, type NodeSettings } from './settings.ts'
 import { type Opened, Storage } from './storage.ts'
-import type { ClusterStatus, Executed, NodeSurface, WaitOptions } from './surface.ts'
-import type { Answer, Peer, PeerMessage, Question, Transport } from './transport.ts'
+import type { ChangeOptions, ClusterStatus, Executed, Newcomer, NodeSurface, WaitOptions } from './surface.ts'
+import type { Answer, PeerMessage, Question, Transport } from './transport.ts'
 
 /** What a node stands on; a simulation brings its own. */
 export type NodeParts = {
@@ -61,20 +63,25 @@ export class Node implements NodeSurface {
   readonly #parts: NodeParts
   readonly #storage: Storage
   readonly #view: ClusterView
+  readonly #members: Members
+  readonly #own: NodeAddress
   #replica: Replica | undefined
   #opened: Opened | undefined
   #waitingFor: string | undefined = 'starting'
   #warnAt = 0
   /** Has answered one linearizable read since the start, so everything committed before is applied. */
   #caughtUp = false
+  /** It has joined a cluster that others founded, since the start. */
+  #joined = false
   #stopping: Promise<void> | undefined
   #failed = false
   readonly #stops: (() => void)[] = []
   #statusWaiters: (() => void)[] = []
   #freeBytes = Number.MAX_SAFE_INTEGER
 
-  private constructor(settings: NodeSettings, parts: NodeParts, storage: Storage) {
+  private constructor(settings: NodeSettings, own: NodeAddress, parts: NodeParts, storage: Storage) {
     this.id = settings.id
+    this.#own = own
     this.state = this.#state
     this.#settings = settings
     this.#parts = parts
@@ -84,6 +91,16 @@ export class Node implements NodeSurface {
       now: parts.surroundings.now,
       clock: parts.clock,
     })
+    this.#members = new Members({
+      nodes: settings.nodes,
+      identity: () => storage.identity,
+      transport: parts.transport,
+      now: parts.surroundings.now,
+      electionMs: settings.electionMs,
+      status: (peer) => (peer === parts.transport.self ? this.#ownStatus() : this.#view.status(peer)),
+      statusChange: (ms) => this.#statusChange(ms),
+      logger: parts.logger,
+    })
   }
 
   /**
@@ -92,7 +109,8 @@ export class Node implements NodeSurface {
    */
   static async start(settings: NodeSettings, parts: NodeParts): Promise<Node> {
     const own = settings.nodes.find((node) => node.id === settings.id)
-    if (own !== undefined && own.peer !== parts.transport.self) {
+    if (own === undefined) throw new Error(`The configuration has no node ${settings.id}`)
+    if (own.peer !== parts.transport.self) {
       throw new Error(
         `The key in ${parts.data} is that of peer ${parts.transport.self}, but the configuration says that ${settings.id} is ` +
           `${own.peer}. Is this the data directory of another node?`,
@@ -121,7 +139,7 @@ export class Node implements NodeSurface {
         `${damage.why} The node stays out of its cluster until it has been demoted or has a new state.`,
       )
     }
-    node = new Node(settings, parts, storage)
+    node = new Node(settings, own, parts, storage)
     try {
       await node.#listen()
     } catch (error) {
@@ -136,7 +154,7 @@ export class Node implements NodeSurface {
 
   execute(command: Command, options: WaitOptions): Promise<Executed> {
     try {
-      return this.#ready().replica.execute(command, options)
+      return this.#serving().execute(command, options)
     } catch (error) {
       return Promise.reject(error)
     }
@@ -144,7 +162,7 @@ export class Node implements NodeSurface {
 
   barrier(options: WaitOptions): Promise<void> {
     try {
-      return this.#ready().replica.barrier(options)
+      return this.#serving().barrier(options)
     } catch (error) {
       return Promise.reject(error)
     }
@@ -152,7 +170,7 @@ export class Node implements NodeSurface {
 
   waitForRevision(revision: number, options: WaitOptions): Promise<void> {
     try {
-      return this.#ready().replica.waitForRevision(revision, options)
+      return this.#serving().waitForRevision(revision, options)
     } catch (error) {
       return Promise.reject(error)
     }
@@ -161,7 +179,7 @@ export class Node implements NodeSurface {
   cluster(): ClusterStatus {
     const { replica, opened } = this.#ready()
     const { leader, term } = replica.status
-    const members = this.#members()
+    const members = this.#members.newest
     return {
       cluster: opened.wal.recovered.base.founding.name,
       id: opened.machine.clusterId,
@@ -170,7 +188,7 @@ export class Node implements NodeSurface {
       revision: opened.machine.revision,
       members: this.#view.members({
         members,
-        own: this.#ownStatus(replica, opened),
+        own: this.#statusOf(replica, opened),
         connected: (peer) => this.#parts.transport.isConnected(peer),
       }),
     }
@@ -178,7 +196,7 @@ export class Node implements NodeSurface {
 
   async transferLeadership(to: string, options: WaitOptions): Promise<void> {
     const { replica } = this.#ready()
-    const target = this.#members().find((member) => member.id === to)
+    const target = this.#members.present.find((member) => member.id === to)
     if (target?.voter !== true) {
       throw new TrivetError('invalid-request', `${to} is not a voting member of this cluster`, {
         field: 'to',
@@ -196,10 +214,28 @@ export class Node implements NodeSurface {
     }
   }
 
+  async addMember(
+    newcomer: Newcomer,
+    { replaces, force = false, ...options }: ChangeOptions & { readonly replaces?: string | undefined },
+  ): Promise<void> {
+    this.#ready()
+    await this.#members.change(
+      replaces === undefined ? { type: 'add', newcomer } : { type: 'replace', replaces, newcomer, force },
+      options,
+    )
+  }
+
+  async removeMember(id: string, { force = false, ...options }: ChangeOptions): Promise<void> {
+    this.#ready()
+    await this.#members.change({ type: 'remove', id, force }, options)
+  }
+
   unreadiness(): readonly string[] {
     const reasons: string[] = []
     if (this.#stopping !== undefined) reasons.push('stopping')
-    if (this.#waitingFor !== undefined) reasons.push(this.#waitingFor)
+    const { closedBecause } = this.#members
+    if (closedBecause !== undefined) reasons.push(closedBecause)
+    else if (this.#waitingFor !== undefined) reasons.push(this.#waitingFor)
     else if (this.#replica?.raft.leader === undefined) reasons.push('no leader is known')
     else if (!this.#caughtUp) reasons.push('not everything committed at the start is applied yet')
     if (this.#replica?.raft.diskStalled === true) reasons.push('the disk has not answered for a second')
@@ -244,12 +280,13 @@ export class Node implements NodeSurface {
         this.#parts.logger.info({ peer: this.#name(peer), byUs: why.byUs }, 'peer disconnected')
         this.#replica?.disconnected(peer, why)
       },
-      question: (_, question) => this.#onQuestion(question),
+      question: (from, question) => this.#onQuestion(from, question),
       refused: (peer, reason) => {
         this.#parts.logger.warn({ peer: peer === undefined ? undefined : this.#name(peer) }, reason)
       },
+      turnedAway: (peer) => this.#members.turnedAway(peer),
     })
-    transport.setPeers(this.#peers())
+    transport.setPeers(this.#members.peers())
   }
 
   /** Founds the cluster or waits for it, then takes part. Runs beside everything else. */
@@ -258,11 +295,11 @@ export class Node implements NodeSurface {
       await this.#watchSpace()
       this.#stops.push(this.#parts.every(10_000, () => void this.#watchSpace()))
       const { identity } = this.#storage
-      const fresh = identity.type === 'empty' || (identity.type === 'founded' && !identity.begun)
+      const isFounding = identity.type === 'empty' || (identity.type === 'founded' && !identity.begun)
       await found(this.#founding(), () => this.#stopping !== undefined || this.#failed)
       const { opened } = this.#storage
       if (opened === undefined || this.#stopping !== undefined || this.#failed) return
-      await this.#takePart(opened, fresh)
+      await this.#takePart(opened, isFounding && !this.#joined)
       await this.#catchUp()
     } catch (error) {
       this.#fatal(error instanceof Error ? error : new Error(String(error)))
@@ -273,10 +310,11 @@ export class Node implements NodeSurface {
     const { nodes, foundWithout } = this.#settings
     const { logger, transport, sleep, timeout = (ms) => AbortSignal.timeout(ms) } = this.#parts
     return {
-      id: this.id,
+      own: this.#own,
       nodes,
       without: foundWithout,
       identity: () => this.#storage.identity,
+      membership: () => this.#members.membership(),
       compose: (ids) => {
         const { clock, drawClusterId } = this.#parts
         return composeFounding(this.#settings, ids, { now: clock(), clusterId: drawClusterId?.() })
@@ -285,7 +323,13 @@ export class Node implements NodeSurface {
         await this.#durably(this.#storage.found(founding))
         logger.info({ cluster: founding.clusterId }, 'the founding of the cluster is durable here')
         this.#introduce()
-        transport.setPeers(this.#peers())
+        transport.setPeers(this.#members.peers())
+      },
+      join: async ({ founding, configuration }) => {
+        this.#joined = true
+        await this.#durably(this.#storage.join(founding, configuration))
+        logger.info({ cluster: founding.clusterId }, 'joined the cluster as a learner')
+        this.#introduce()
       },
       begin: () => this.#durably(this.#storage.begin()),
       ask: (peer, question) => transport.ask(peer, question, { signal: timeout(askMs) }),
@@ -335,11 +379,11 @@ export class Node implements NodeSurface {
       electionMs: this.#settings.electionMs,
       fresh,
       send: (to, message) => transport.send(to, message),
-      clusterTime: () => this.#view.time(this.#members()),
+      clusterTime: () => this.#view.time(this.#members.present),
       onStatus: (status) => this.#onStatus(status),
       onConfiguration: () => {
-        this.#view.retain(this.#members())
-        transport.setPeers(this.#peers())
+        this.#view.retain(this.#members.present)
+        this.#members.configurationChanged()
       },
       rebuilding: undefined,
       onSnapshotNeeded: () => assert(false, 'no log is compacted'),
@@ -352,11 +396,16 @@ export class Node implements NodeSurface {
     this.#replica = replica
     this.#state.show(opened.machine)
     this.#waitingFor = undefined
-    transport.setPeers(this.#peers())
-    this.#stops.push(parts.every(tickMs, () => replica.tick()))
+    this.#members.follow(replica)
+    this.#stops.push(
+      parts.every(tickMs, () => {
+        replica.tick()
+        this.#members.tick()
+      }),
+    )
     this.#stops.push(parts.every(statusMs, () => this.#tellStatus()))
     logger.info({ boot, term: opened.hardState.term, lastApplied: opened.machine.lastApplied }, 'taking part')
-    const differs = differences(this.#settings, this.#members(), opened.machine)
+    const differs = differences(this.#settings, this.#members.present, opened.machine)
     if (differs.length === 0) return
     logger.warn(
       `${differs.join(', ')} in the configuration file differ from the cluster's own state, which holds: the file seeds a cluster ` +
@@ -396,7 +445,7 @@ export class Node implements NodeSurface {
         replica.step(message.message, boot)
         return
       case 'forward':
-        if (message.batch.peer === from) replica.forwarded(from, message.batch)
+        if (message.batch.peer === from) replica.forwarded(from, message)
         else
           this.#parts.logger.warn(
             { peer: this.#name(from) },
@@ -404,13 +453,17 @@ export class Node implements NodeSurface {
           )
         return
       case 'forwardRefused':
-        replica.forwardRefused(message.numbers, message.code)
+        replica.forwardRefused({ from, ...message })
         return
       case 'status':
         this.#view.heard(from, message, replica.status.commitIndex)
+        this.#members.heard(from, message)
+        return
+      case 'members':
+        this.#members.told(from, message)
         return
       case 'transferLeadership': {
-        const target = this.#members().find((member) => member.id === message.to)
+        const target = this.#members.present.find((member) => member.id === message.to)
         if (target !== undefined) replica.transferLeadership(target.peer)
         return
       }
@@ -421,14 +474,21 @@ export class Node implements NodeSurface {
 
   #onConnected(peer: MemberId): void {
     this.#parts.logger.info({ peer: this.#name(peer) }, 'peer connected')
+    this.#members.connected(peer)
     const replica = this.#replica
     if (replica === undefined || this.#opened === undefined) return
     replica.connected(peer)
-    this.#parts.transport.send(peer, this.#ownStatus(replica, this.#opened))
+    this.#parts.transport.send(peer, this.#statusOf(replica, this.#opened))
   }
 
-  #onQuestion(question: Question): Promise<Answer> {
-    return answerFounding(this.#founding(), question)
+  #onQuestion(from: MemberId, question: Question): Promise<Answer> {
+    switch (question.type) {
+      case 'changeMembers':
+      case 'drain':
+        return this.#members.answer(question)
+      default:
+        return answerFounding(this.#founding(), question, from)
+    }
   }
 
   #onStatus(status: RaftStatus): void {
@@ -460,13 +520,18 @@ export class Node implements NodeSurface {
 
   #tellStatus(): void {
     if (this.#replica === undefined || this.#opened === undefined) return
-    const status = this.#ownStatus(this.#replica, this.#opened)
-    for (const { peer } of this.#members()) {
+    const status = this.#statusOf(this.#replica, this.#opened)
+    for (const { peer } of this.#members.newest) {
       if (peer !== this.#parts.transport.self) this.#parts.transport.send(peer, status)
     }
   }
 
-  #ownStatus(replica: Replica, opened: Opened): Extract<PeerMessage, { type: 'status' }> {
+  #ownStatus(): Extract<PeerMessage, { type: 'status' }> | undefined {
+    if (this.#replica === undefined || this.#opened === undefined) return undefined
+    return this.#statusOf(this.#replica, this.#opened)
+  }
+
+  #statusOf(replica: Replica, opened: Opened): Extract<PeerMessage, { type: 'status' }> {
     const { role, term, commitIndex } = replica.status
     return {
       type: 'status',
@@ -478,6 +543,11 @@ export class Node implements NodeSurface {
       clock: this.#parts.clock(),
       freeBytes: this.#freeBytes,
       alarms: this.illness(),
+      http: this.#own.http,
+      p2p: this.#own.p2p,
+      commandVersion,
+      configurationIndex: this.#members.index,
+      repairing: false,
     }
   }
 
@@ -489,47 +559,16 @@ export class Node implements NodeSurface {
     }
   }
 
-  // ── who belongs ──────────────────────────────────────────────────────────────────────────────────────────────
-
-  /** The members by the configuration that holds here. */
-  #members(): readonly Member[] {
-    if (this.#replica !== undefined) return this.#replica.raft.log.configuration.configuration.members
-    const { identity } = this.#storage
-    switch (identity.type) {
-      case 'empty':
-        return []
-      case 'founded':
-        return identity.founding.configuration.members
-      case 'rebuilding':
-        return identity.configuration?.members ?? []
-      default:
-        return identity satisfies never
-    }
-  }
-
-  /** Whom to admit: everybody in a configuration of the own log; before the founding, the nodes of the file (rule 15). */
-  #peers(): Peer[] {
-    const fromFile = new Map(this.#settings.nodes.map((node) => [node.peer, node]))
-    const members =
-      this.#replica === undefined
-        ? this.#members()
-        : this.#replica.raft.log.configurations.flatMap((at) => at.configuration.members)
-    const admitted =
-      this.#storage.identity.type === 'founded' || members.length > 0 ? members : this.#settings.nodes
-    const peers = new Map<MemberId, Peer>()
-    for (const { peer, id, p2p } of admitted) {
-      if (peer === this.#parts.transport.self) continue
-      const addresses = new Set([...(peers.get(peer)?.addresses ?? []), p2p])
-      const listed = fromFile.get(peer)
-      if (listed !== undefined) addresses.add(listed.p2p)
-      peers.set(peer, { peer, id, addresses: [...addresses] })
-    }
-    return [...peers.values()]
-  }
-
   #name(peer: MemberId): string {
-    const known = [...this.#members(), ...this.#settings.nodes].find((node) => node.peer === peer)
-    return known?.id ?? peer
+    return this.#members.name(peer)
+  }
+
+  /** Throws for a node that takes no requests. */
+  #serving(): Replica {
+    const { replica } = this.#ready()
+    const { closedBecause } = this.#members
+    if (closedBecause !== undefined) throw new TrivetError('not-ready', `${this.id}: ${closedBecause}`)
+    return replica
   }
 
   #ready(): { readonly replica: Replica; readonly opened: Opened } {
@@ -548,6 +587,7 @@ export class Node implements NodeSurface {
     const replica = this.#replica
     if (replica !== undefined && !this.#failed) await this.#handOver(replica)
     for (const stop of this.#stops) stop()
+    this.#members.close()
     replica?.stop()
     await this.#parts.transport.close()
     await this.#storage.close()

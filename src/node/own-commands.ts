@@ -3,6 +3,7 @@
 import { type ErrorCode, TrivetError } from '../errors.ts'
 import { assert } from '../raft/assert.ts'
 import type { MemberId } from '../raft/types.ts'
+import { commandVersionOf } from '../store/commands.ts'
 import type { CommandBatch, NumberedCommand } from '../store/types.ts'
 import type { Executed, WaitOptions } from './surface.ts'
 import { EarliestDeadline, Waiter } from './waiters.ts'
@@ -27,14 +28,26 @@ type Pending = NumberedCommand & {
   sentAt: number
   /** `queued`: to be sent; `sent`: with a leader; `held`: refused by one who does not lead, sent again with the next tick. */
   state: 'queued' | 'sent' | 'held'
-  /** How often it has left for a log, this node's own or a leader's: once it has, it may be in one. */
-  timesSent: number
+  readonly version: number
+  /** The attempts in which it left for a log, this node's own or a leader's, and was not refused: it may be in one by each. */
+  readonly attempts: number[]
+}
+
+/** Commands that leave together. Attempts count up within the boot; no two are the same. */
+export type Attempt = { readonly attempt: number; readonly batch: CommandBatch }
+
+/** What a node to which an attempt was sent says of some of its commands: they entered no log there and will not. */
+export type Refusal = {
+  readonly from: MemberId
+  readonly attempt: number
+  readonly numbers: readonly number[]
+  readonly code: ErrorCode
 }
 
 /**
  * Every command carries (peer, boot, number), so that it can be sent as often as needed and is applied once
- * (`safety.md`, rule 16). What its waiter is told is true: "it entered no log" only if it never left, or the one leader that
- * it was sent to said so (rule 17).
+ * (`safety.md`, rule 16). What its waiter is told is true: "it entered no log" only if it never left, or every attempt to
+ * pass it on was refused (rule 17).
  */
 export class OwnCommands {
   readonly #options: OwnCommandsOptions
@@ -46,6 +59,9 @@ export class OwnCommands {
   /** Those in state `held`. */
   #held: Pending[] = []
   #last = 0
+  #lastAttempt = 0
+  /** The last attempt before the connection to a node broke: what that node says of it now, another life of it may say. */
+  readonly #brokenAt = new Map<MemberId, number>()
   readonly #deadlines = new EarliestDeadline()
 
   constructor(options: OwnCommandsOptions) {
@@ -92,15 +108,28 @@ export class OwnCommands {
     const waiter = new Waiter<Executed>(options, () => this.#forget(number))
     if (waiter.settled) return waiter.promise
     const queuedAt = this.#options.now()
-    const pending: Pending = { number, bytes, waiter, queuedAt, sentAt: 0, state: 'queued', timesSent: 0 }
+    const pending: Pending = {
+      number,
+      bytes,
+      version: commandVersionOf(bytes) ?? 0,
+      waiter,
+      queuedAt,
+      sentAt: 0,
+      state: 'queued',
+      attempts: [],
+    }
     this.#pending.set(number, pending)
     this.#deadlines.note(waiter.deadline)
     this.#enqueue(pending)
     return waiter.promise
   }
 
-  /** Takes about `maxBytes` of what waits, to be sent now; undefined when nothing does. */
-  take(maxBytes: number): CommandBatch | undefined {
+  /**
+   * Takes about `maxBytes` of what waits, to be sent now; undefined when nothing does. Commands above `maxVersion` are not
+   * for any log yet (rule 21): they are refused, or left alone if one may have them already.
+   */
+  take(maxBytes: number, maxVersion = Number.POSITIVE_INFINITY): Attempt | undefined {
+    const attempt = this.#lastAttempt + 1
     const commands: NumberedCommand[] = []
     const now = this.#options.now()
     let bytes = 0
@@ -109,25 +138,36 @@ export class OwnCommands {
       if (bytes > 0 && bytes + pending.bytes.byteLength > maxBytes) break
       taken++
       if (pending.waiter.settled) continue
+      if (pending.version > maxVersion) {
+        this.#withhold(pending)
+        continue
+      }
       bytes += pending.bytes.byteLength
       pending.state = 'sent'
       pending.sentAt = now
-      pending.timesSent++
+      pending.attempts.push(attempt)
       commands.push({ number: pending.number, bytes: pending.bytes })
     }
     for (const pending of this.#queue.splice(0, taken)) this.#queuedBytes -= pending.bytes.byteLength
     if (commands.length === 0) return undefined
-    return { peer: this.#options.self, boot: this.#options.boot, acked: this.acked, commands }
+    this.#lastAttempt = attempt
+    return {
+      attempt,
+      batch: { peer: this.#options.self, boot: this.#options.boot, acked: this.acked, commands },
+    }
   }
 
-  /** A batch that `take` handed out could not leave: nobody has seen it. */
-  putBack(batch: CommandBatch): void {
+  /** What `take` handed out could not leave: nobody has seen it. */
+  putBack({ attempt, batch }: Attempt): void {
     const back: Pending[] = []
     for (const { number } of batch.commands) {
       const pending = this.#pending.get(number)
       if (pending === undefined) continue
-      assert(pending.state === 'sent' && pending.timesSent > 0, 'only what was taken is put back')
-      pending.timesSent--
+      assert(
+        pending.state === 'sent' && pending.attempts.at(-1) === attempt,
+        'only what was taken last is put back',
+      )
+      pending.attempts.pop()
       pending.state = 'queued'
       this.#queuedBytes += pending.bytes.byteLength
       back.push(pending)
@@ -149,21 +189,32 @@ export class OwnCommands {
   }
 
   /**
-   * Whoever they were sent to did not take them. One that does not lead may have led, and logged an earlier copy: its
-   * refusal says where not to ask, and nothing of what a log may hold.
+   * Whoever they were sent to did not take them. Each receiver takes an attempt once at most, however many copies of it
+   * arrive, so that a refusal is the last word about the attempt that it names, and about no other.
    */
-  refused(numbers: readonly number[], code: ErrorCode): void {
+  refused({ from, attempt, numbers, code }: Refusal): void {
+    const isBelieved = attempt > (this.#brokenAt.get(from) ?? 0)
     for (const number of numbers) {
       const pending = this.#pending.get(number)
-      if (pending === undefined || pending.state === 'queued') continue
-      if (code !== 'no-leader' && pending.timesSent === 1) {
-        this.#forget(number)
-        pending.waiter.reject(new TrivetError(code, `The leader refused the command: ${code}`))
-      } else if (pending.state === 'sent') {
+      const at = pending?.attempts.indexOf(attempt) ?? -1
+      if (pending === undefined || at < 0) continue
+      const isLatest = at === pending.attempts.length - 1
+      if (isBelieved) pending.attempts.splice(at, 1)
+      if (pending.state !== 'sent' || !isLatest) continue
+      if (code !== 'no-leader' && pending.attempts.length === 0) this.#refuse(pending, code)
+      else {
         pending.state = 'held'
         this.#held.push(pending)
       }
     }
+  }
+
+  /**
+   * The connection to a node broke. It may come back as another life of the same node, which does not remember what the one
+   * before took.
+   */
+  disconnected(peer: MemberId): void {
+    this.#brokenAt.set(peer, this.#lastAttempt)
   }
 
   /** Another leads now, or the way to the leader is another: what was sent may be lost, so it is sent again. */
@@ -203,7 +254,7 @@ export class OwnCommands {
   close(): void {
     for (const pending of this.#pending.values()) {
       pending.waiter.reject(
-        pending.timesSent > 0
+        pending.attempts.length > 0
           ? unanswered(pending, 'before this node stopped')
           : new TrivetError('shutting-down', 'This node is stopping; the command was not passed on'),
       )
@@ -220,13 +271,33 @@ export class OwnCommands {
     this.#queuedBytes += pending.bytes.byteLength
   }
 
+  /** The leader does not take it. If a log may have it nevertheless, its outcome or its deadline decides. */
+  #withhold(pending: Pending): void {
+    if (pending.attempts.length === 0) this.#refuse(pending, 'not-ready')
+    else {
+      pending.state = 'held'
+      this.#held.push(pending)
+    }
+  }
+
+  #refuse(pending: Pending, code: ErrorCode): void {
+    this.#forget(pending.number)
+    pending.waiter.reject(new TrivetError(code, refusals[code] ?? `The leader refused the command: ${code}`))
+  }
+
   #forget(number: number): void {
     this.#pending.delete(number)
   }
 }
 
+const refusals: { readonly [Code in ErrorCode]?: string } = {
+  'not-ready':
+    'Some member runs a version of Trivet that does not know this kind of write: it is taken once all are updated',
+  overloaded: 'Too many commands wait at the leader already',
+}
+
 function unanswered(pending: Pending, when: string): TrivetError {
-  return pending.timesSent > 0
+  return pending.attempts.length > 0
     ? new TrivetError(
         'outcome-unknown',
         `The outcome of the write is not known ${when}: it may take effect, even later`,

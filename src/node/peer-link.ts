@@ -74,7 +74,7 @@ export class PeerLink {
     this.#ports = ports
     this.#redial = new Redial({
       dial: (signal) => ports.dial(this.#peer, signal),
-      isNeeded: () => !this.#closed && !this.#hasOpenConnection(),
+      isNeeded: () => !this.#closed && this.#peer.addresses.length > 0 && !this.#hasOpenConnection(),
       patient: self > peer.peer,
     })
     this.#redial.soon()
@@ -97,6 +97,7 @@ export class PeerLink {
   /** Other addresses from the next dial on. */
   update(peer: Peer): void {
     this.#peer = peer
+    this.#redial.soon()
   }
 
   /** Whether a message of this size can be taken now. */
@@ -116,7 +117,11 @@ export class PeerLink {
   /** Resolves with an open connection. Without one it dials at once, and rejects when that fails. */
   async connection(signal: AbortSignal): Promise<PeerConnection> {
     signal.throwIfAborted()
-    if (!this.#hasOpenConnection()) await this.#redial.now(signal)
+    if (!this.#hasOpenConnection()) {
+      if (this.#peer.addresses.length === 0)
+        throw new Error(`${this.#peer.id} is not connected, and not to be dialled.`)
+      await this.#redial.now(signal)
+    }
     const open = this.#preferred()
     if (open === undefined)
       throw new Error(`The connection to ${this.#peer.id} closed right after it opened.`)
@@ -289,6 +294,7 @@ export class PeerLink {
     if (connection === undefined || !connection.isOpen) return
     if (error instanceof RefusalError) {
       this.#down(true)
+      if (error.refusal.cause === 'stranger') this.#redial.discourage()
       this.#ports.refused(error.refusal)
     }
     this.#failedOpenings += 1

@@ -3,6 +3,8 @@
 /** Times in milliseconds. */
 const dialTimeout = 3_000
 const backOff = { least: 50, most: 1_000 }
+/** For a peer that says that this node is no member of its cluster: it is told when that changes, so seldom is enough. */
+const discouraged = { least: 5_000, most: 30_000 }
 /** Of two nodes that lose each other, the one with the higher peer id lets the other dial first. */
 const patience = { least: 60, most: 120 }
 const haste = { least: 0, most: 20 }
@@ -25,6 +27,7 @@ export class Redial {
   #dialling = false
   /** Attempts since the last connection that proved sound. One that opens and is closed at once counts as an attempt. */
   #attempts = 0
+  #isDiscouraged = false
   #waiters: Waiter[] = []
 
   constructor(ports: RedialPorts) {
@@ -64,6 +67,12 @@ export class Redial {
   /** A connection has proved sound: the next time, dial without delay. */
   sound(): void {
     this.#attempts = 0
+    this.#isDiscouraged = false
+  }
+
+  /** The peer does not want this node: from now on dials come seldom, until a connection proves sound. */
+  discourage(): void {
+    this.#isDiscouraged = true
   }
 
   stop(): void {
@@ -87,7 +96,8 @@ export class Redial {
   }
 
   #backOff(): number {
-    return Math.min(backOff.most, backOff.least * 2 ** Math.min(this.#attempts, 10))
+    const { least, most } = this.#isDiscouraged ? discouraged : backOff
+    return Math.min(most, least * 2 ** Math.min(this.#attempts, 10))
   }
 
   async #dial(): Promise<void> {

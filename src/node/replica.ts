@@ -6,10 +6,11 @@ import { type Changed, Raft, type RaftStatus } from '../raft/raft.ts'
 import type { Configuration, Duty, Entry, HardState, MemberId, Message, Snapshot } from '../raft/types.ts'
 import { encodeCommand, encodeEntryData } from '../store/commands.ts'
 import type { StateMachine } from '../store/state-machine.ts'
-import type { Command, CommandBatch } from '../store/types.ts'
+import type { Command } from '../store/types.ts'
 import type { Wal } from '../store/wal.ts'
 import { batchBytes, ForwardedCommands } from './forwarded-commands.ts'
-import { OwnCommands } from './own-commands.ts'
+import { commonCommandVersion } from './membership.ts'
+import { type Attempt, OwnCommands, type Refusal } from './own-commands.ts'
 import { ReadBarrier } from './read-barrier.ts'
 import { RevisionWaiters } from './revision-waiters.ts'
 import { Stopwatch } from './stopwatch.ts'
@@ -143,8 +144,8 @@ export class Replica {
       askAgainAfter: options.heartbeatMs,
       now: surroundings.now,
     })
-    this.#forwarded = new ForwardedCommands((to, numbers, code) =>
-      options.send(to, { type: 'forwardRefused', numbers, code }),
+    this.#forwarded = new ForwardedCommands((to, attempt, numbers, code) =>
+      options.send(to, { type: 'forwardRefused', attempt, numbers, code }),
     )
     this.#revisions = new RevisionWaiters({
       maxWaiting: bounds.waitingReads,
@@ -246,17 +247,17 @@ export class Replica {
   }
 
   /** Commands of another node, for the leader. They are proposed here or refused, never passed on. */
-  forwarded(from: MemberId, batch: CommandBatch): void {
+  forwarded(from: MemberId, forward: Attempt): void {
     if (this.#stopped) return
     const room = bounds.waitingBytes - this.#forwarded.bytes - this.#own.waitingBytes
-    if (this.#raft.role === 'leader') this.#forwarded.add(from, batch, room)
-    else this.#forwarded.refuse(from, batch, 'no-leader')
+    const leading = this.#raft.role === 'leader' ? { room, maxVersion: this.#maxVersion } : undefined
+    this.#forwarded.receive(from, forward, leading)
     this.#schedule()
   }
 
-  /** The leader did not take these. */
-  forwardRefused(numbers: readonly number[], code: TrivetError['code']): void {
-    this.#own.refused(numbers, code)
+  /** A node that was sent commands did not take these. */
+  forwardRefused(refusal: Refusal): void {
+    this.#own.refused(refusal)
   }
 
   heard(peer: MemberId): void {
@@ -273,6 +274,7 @@ export class Replica {
 
   disconnected(peer: MemberId, why: { readonly byUs: boolean }): void {
     if (this.#stopped) return
+    this.#own.disconnected(peer)
     this.#raft.disconnected(peer, why)
     this.#schedule()
   }
@@ -452,7 +454,7 @@ export class Replica {
     while (!this.#saving && (this.#own.hasQueued || !this.#forwarded.isEmpty)) {
       const { transferring, unappliedBytes } = this.#raft.status
       if (transferring || unappliedBytes > bounds.unappliedBytes) return
-      const own = this.#own.take(bounds.entryBytes)
+      const own = this.#own.take(bounds.entryBytes, this.#maxVersion)?.batch
       const room = bounds.entryBytes - (own === undefined ? 0 : batchBytes(own))
       const batches = [...(own === undefined ? [] : [own]), ...this.#forwarded.take(room)]
       if (batches.length === 0) continue
@@ -463,12 +465,18 @@ export class Replica {
   }
 
   #forward(leader: MemberId): void {
-    for (let batch = this.#own.take(bounds.entryBytes); batch; batch = this.#own.take(bounds.entryBytes)) {
-      if (this.#options.send(leader, { type: 'forward', batch })) continue
+    const take = () => this.#own.take(bounds.entryBytes)
+    for (let taken = take(); taken !== undefined; taken = take()) {
+      if (this.#options.send(leader, { type: 'forward', ...taken })) continue
       // Not connected, or too much is under way: they wait for the next tick, or for the connection.
-      this.#own.putBack(batch)
+      this.#own.putBack(taken)
       return
     }
+  }
+
+  /** No command above it may enter the log: some member would not know what to make of it (rule 21). */
+  get #maxVersion(): number {
+    return commonCommandVersion(this.#raft.log.configuration.configuration)
   }
 
   #stamp(): number {

@@ -27,6 +27,23 @@ export type Executed = {
   readonly timing: WriteTiming
 }
 
+/** The digest of a state as of the entry at `index`, 32 hex digits. */
+export type StateDigest = { readonly index: number; readonly digest: string }
+
+/** A node that shall become a member. */
+export type Newcomer = {
+  /** The name people use: `n4`. */
+  readonly id: string
+  readonly http: string
+  /** A multiaddr. */
+  readonly p2p: string
+  /** Its peer id, as `trivet keygen` prints it. */
+  readonly peer: string
+}
+
+/** `force`: also when the voters left are not known to make a quorum. */
+export type ChangeOptions = WaitOptions & { readonly force?: boolean | undefined }
+
 export type MemberStatus = {
   readonly id: string
   readonly peer: string
@@ -43,6 +60,8 @@ export type MemberStatus = {
   readonly lag: number | undefined
   readonly healthy: boolean
   readonly alarms: readonly string[]
+  /** The digest of its state, when it last took one: equal on all members at the same entry. */
+  readonly digest: StateDigest | undefined
   readonly self: boolean
 }
 
@@ -85,6 +104,19 @@ export interface NodeSurface {
    * no voter, `no-leader` and `deadline-exceeded`.
    */
   transferLeadership(to: string, options: WaitOptions): Promise<void>
+
+  /**
+   * Makes a node a learner of the cluster, from whichever node; it is promoted once it has caught up. With `replaces` the member
+   * of that id goes in the same change. Resolves when the change is committed. Rejects with `invalid-request`, `member-exists`,
+   * `not-found`, `quorum-at-risk`, `change-in-progress` or `no-leader`, and nothing has changed then; or with `outcome-unknown`.
+   */
+  addMember(
+    newcomer: Newcomer,
+    options: ChangeOptions & { readonly replaces?: string | undefined },
+  ): Promise<void>
+
+  /** Removes the member of this id, the leader too. Resolves and rejects as `addMember`. */
+  removeMember(id: string, options: ChangeOptions): Promise<void>
 
   /** Why this node is not ready to serve; empty when it is. */
   unreadiness(): readonly string[]

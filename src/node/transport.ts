@@ -1,16 +1,27 @@
 // What a replica needs of a network, and what nodes say to each other. libp2p implements it in `libp2p.ts`.
 
 import type { ErrorCode } from '../errors.ts'
-import type { MemberId, Message, Role } from '../raft/types.ts'
+import type { Configuration, Member, MemberId, Message, Role } from '../raft/types.ts'
 import type { CommandBatch, Founding } from '../store/types.ts'
+import type { Wish } from './membership.ts'
+import type { ChangeAnswer } from './membership-keeper.ts'
+import type { StateDigest } from './surface.ts'
 
 /** Everything that travels between two nodes of a cluster. */
 export type PeerMessage =
   | { readonly type: 'raft'; readonly message: Message }
-  /** Commands for the leader. The receiver proposes them or refuses them; it never passes them on. */
-  | { readonly type: 'forward'; readonly batch: CommandBatch }
-  /** These commands of the receiver's present boot entered no log here. */
-  | { readonly type: 'forwardRefused'; readonly numbers: readonly number[]; readonly code: ErrorCode }
+  /**
+   * Commands for the leader. The receiver proposes them or refuses them; it never passes them on. `attempt` only grows, so
+   * that a copy of what was received before is recognised and ignored.
+   */
+  | { readonly type: 'forward'; readonly attempt: number; readonly batch: CommandBatch }
+  /** Of this attempt of the receiver's present boot, these commands entered no log here and will not. */
+  | {
+      readonly type: 'forwardRefused'
+      readonly attempt: number
+      readonly numbers: readonly number[]
+      readonly code: ErrorCode
+    }
   /** What a node says of itself, about twice a second, to whoever is connected. */
   | {
       readonly type: 'status'
@@ -23,11 +34,26 @@ export type PeerMessage =
       readonly clock: number
       readonly freeBytes: number
       readonly alarms: readonly string[]
+      /** Where the sender is reached, by its own account. */
+      readonly http: string
+      readonly p2p: string
+      /** The highest command version that its program understands. */
+      readonly commandVersion: number
+      /** The index of the configuration that it goes by. */
+      readonly configurationIndex: number
+      /** Its boot, while it makes up for a log that it lost: nothing that it said before counts (rule 7). */
+      readonly rebuilding?: number
+      /** Its log is sound, its state is not yet: it votes and acknowledges, but does not serve (rule 8). */
+      readonly repairing: boolean
+      /** The digest of its state as of the entry at `index`, when it last took one. */
+      readonly digest?: StateDigest
     }
+  /** Who belongs to the cluster by the configuration at `index`: told to one that goes by an older one (rule 15). */
+  | { readonly type: 'members'; readonly index: number; readonly members: readonly Member[] }
   /** Asks the leader to hand over to `to` (a member's id, as people write it). */
   | { readonly type: 'transferLeadership'; readonly to: string }
 
-/** What one node asks another outside of the log's life: founding. Answered once each. */
+/** What one node asks another outside of the log's life: founding, joining, membership. Answered once each. */
 export type Question =
   /** What do you know? */
   | { readonly type: 'whoAreYou' }
@@ -35,15 +61,39 @@ export type Question =
   | { readonly type: 'found'; readonly founding: Founding }
   /** Every member has the founding: take part. Answered once that is durable. */
   | { readonly type: 'begin'; readonly clusterId: string }
+  /**
+   * For the leader: see to this change of the members. `again`: it was asked for before, and nobody knows what came of it.
+   * `timeoutMs`: how long the asker waits for the answer.
+   */
+  | {
+      readonly type: 'changeMembers'
+      readonly wish: Wish
+      readonly again: boolean
+      readonly timeoutMs: number
+    }
+  /** You are about to be removed: take no more requests. Answered once those taken are finished, or after a short while. */
+  | { readonly type: 'drain' }
+
+/** What a new member needs to begin: what its cluster was founded with, and the configuration that holds, from its index on. */
+export type Membership = {
+  readonly founding: Founding
+  readonly index: number
+  readonly configuration: Configuration
+}
 
 export type Answer =
-  /** `clusterId` undefined: empty. `begun`: has taken part in elections, or may. */
+  /**
+   * `clusterId` undefined: empty. `begun`: has taken part in elections, or may. `membership`: only for one who is a member of
+   * the cluster.
+   */
   | {
       readonly type: 'identity'
       readonly id: string
       readonly clusterId: string | undefined
       readonly begun: boolean
+      readonly membership?: Membership
     }
+  | ChangeAnswer
   | { readonly type: 'done' }
   | { readonly type: 'refused'; readonly reason: string }
 
@@ -57,7 +107,10 @@ export type Hello = {
   readonly boot: number
 }
 
-/** A peer to keep a connection to: every address is tried in turn. Its peer id is admitted; no other is. */
+/**
+ * A peer to keep a connection to: every address is tried in turn. Its peer id is admitted; no other is. Without addresses
+ * it is admitted and not dialled.
+ */
 export type Peer = { readonly peer: MemberId; readonly id: string; readonly addresses: readonly string[] }
 
 export type TransportHandlers = {
@@ -72,6 +125,8 @@ export type TransportHandlers = {
   readonly question: (from: MemberId, question: Question) => Promise<Answer>
   /** A peer refused us, or we refused one: said once per cause and minute. */
   readonly refused: (peer: MemberId | undefined, reason: string) => void
+  /** A peer says that this node is no member of its cluster. */
+  readonly turnedAway: (peer: MemberId) => void
 }
 
 /** Counters, all since the start of the process. */

@@ -200,13 +200,18 @@ function readAppend(reader: WireReader, term: number): MessageBody & { readonly 
 }
 
 export function forwardBodyBytes(batch: CommandBatch): number {
-  let size = 2 * wholeBytes + 4
+  let size = 3 * wholeBytes + 4
   for (const command of batch.commands) size += wholeBytes + 4 + command.bytes.length
   return size
 }
 
-export function writeForwardBody(writer: WireWriter, batch: CommandBatch, link: Link): void {
+export function writeForwardBody(
+  writer: WireWriter,
+  { attempt, batch }: { readonly attempt: number; readonly batch: CommandBatch },
+  link: Link,
+): void {
   assert(batch.peer === link.from, 'commands are forwarded by their origin, over one hop')
+  writer.whole(attempt)
   writer.whole(batch.boot)
   writer.whole(batch.acked)
   writer.count(batch.commands.length)
@@ -216,14 +221,18 @@ export function writeForwardBody(writer: WireWriter, batch: CommandBatch, link: 
   }
 }
 
-export function readForward(reader: WireReader, link: Link): CommandBatch {
+export function readForward(
+  reader: WireReader,
+  link: Link,
+): { readonly attempt: number; readonly batch: CommandBatch } {
+  const attempt = reader.whole()
   const boot = reader.whole()
   const acked = reader.whole()
   const count = reader.count()
   if (count * (wholeBytes + 4) > reader.left) throw new WireError('more commands than bytes')
   const commands: NumberedCommand[] = []
   for (let at = 0; at < count; at++) commands.push({ number: reader.whole(), bytes: reader.bytes() })
-  return { peer: link.from, boot, acked, commands }
+  return { attempt, batch: { peer: link.from, boot, acked, commands } }
 }
 
 function unreachable(value: never): never {

@@ -3,6 +3,7 @@
 import Type from 'typebox'
 
 import { errorCodes } from '../errors.ts'
+import { maxMembers } from './membership.ts'
 import { maxNameLength, maxValueBytes, namePattern, titlePattern } from './names.ts'
 
 const whole = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })
@@ -11,6 +12,7 @@ const peerId = Type.String({ minLength: 1, maxLength: 128 })
 const name = Type.String({ pattern: namePattern, maxLength: maxNameLength })
 const title = Type.String({ pattern: titlePattern })
 const sentence = Type.String({ maxLength: 2_048 })
+const errorCode = Type.Union(errorCodes.map((code) => Type.Literal(code)))
 
 export const helloShape = Type.Object({ clusterId: Type.Optional(clusterId), id: name, boot: whole })
 
@@ -20,8 +22,9 @@ export const refusalShape = Type.Object({
 })
 
 export const forwardRefusedShape = Type.Object({
+  attempt: whole,
   numbers: Type.Array(whole, { maxItems: 100_000 }),
-  code: Type.Union(errorCodes.map((code) => Type.Literal(code))),
+  code: errorCode,
 })
 
 export const statusShape = Type.Object({
@@ -38,6 +41,13 @@ export const statusShape = Type.Object({
   clock: whole,
   freeBytes: whole,
   alarms: Type.Array(sentence, { maxItems: 64 }),
+  http: sentence,
+  p2p: sentence,
+  commandVersion: whole,
+  configurationIndex: whole,
+  rebuilding: Type.Optional(whole),
+  repairing: Type.Boolean(),
+  digest: Type.Optional(Type.Object({ index: whole, digest: Type.String({ pattern: '^[0-9a-f]{32}$' }) })),
 })
 
 export const transferShape = Type.Object({ to: name })
@@ -51,6 +61,18 @@ const member = Type.Object({
   since: whole,
   commandVersion: whole,
 })
+
+const configuration = Type.Object({ members: Type.Array(member, { minItems: 1, maxItems: maxMembers }) })
+
+export const membersShape = Type.Object({ index: whole, members: configuration.properties.members })
+
+const newcomer = Type.Object({ id: name, http: sentence, p2p: sentence, peer: peerId })
+
+const wish = Type.Union([
+  Type.Object({ type: Type.Literal('add'), newcomer }),
+  Type.Object({ type: Type.Literal('remove'), id: name, force: Type.Boolean() }),
+  Type.Object({ type: Type.Literal('replace'), replaces: name, newcomer, force: Type.Boolean() }),
+])
 
 const grant = Type.Object({
   store: name,
@@ -75,7 +97,7 @@ const token = Type.Object({ name: title, hash: Type.String({ pattern: '^[A-Za-z0
 const founding = Type.Object({
   clusterId,
   name: title,
-  configuration: Type.Object({ members: Type.Array(member, { minItems: 1, maxItems: 100 }) }),
+  configuration,
   stores: Type.Array(store, { maxItems: 10_000 }),
   tokens: Type.Array(token, { maxItems: 10_000 }),
   valueBytes: Type.Integer({ minimum: 1, maximum: maxValueBytes }),
@@ -87,6 +109,13 @@ export const questionShape = Type.Union([
   Type.Object({ type: Type.Literal('whoAreYou') }),
   Type.Object({ type: Type.Literal('found'), founding }),
   Type.Object({ type: Type.Literal('begin'), clusterId }),
+  Type.Object({
+    type: Type.Literal('changeMembers'),
+    wish,
+    again: Type.Boolean(),
+    timeoutMs: whole,
+  }),
+  Type.Object({ type: Type.Literal('drain') }),
 ])
 
 export const answerShape = Type.Union([
@@ -95,6 +124,16 @@ export const answerShape = Type.Union([
     id: name,
     clusterId: Type.Optional(clusterId),
     begun: Type.Boolean(),
+    membership: Type.Optional(Type.Object({ founding, index: whole, configuration })),
+  }),
+  Type.Object({ type: Type.Literal('changed'), index: whole }),
+  Type.Object({
+    type: Type.Literal('notChanged'),
+    code: errorCode,
+    detail: sentence,
+    field: Type.Optional(
+      Type.Union([Type.Literal('id'), Type.Literal('http'), Type.Literal('p2p'), Type.Literal('peer')]),
+    ),
   }),
   Type.Object({ type: Type.Literal('done') }),
   Type.Object({ type: Type.Literal('refused'), reason: sentence }),

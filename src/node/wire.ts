@@ -28,6 +28,7 @@ import {
   answerShape,
   forwardRefusedShape,
   helloShape,
+  membersShape,
   questionShape,
   refusalShape,
   statusShape,
@@ -48,6 +49,7 @@ const types = {
   forwardRefused: 33,
   status: 34,
   transferLeadership: 35,
+  members: 36,
   hello: 64,
   refusal: 65,
   question: 80,
@@ -87,11 +89,12 @@ export function encodePeerMessage(message: PeerMessage, link: Link): Buffer {
     }
     case 'forward': {
       const writer = openMessage(types.forward, forwardBodyBytes(message.batch))
-      writeForwardBody(writer, message.batch, link)
+      writeForwardBody(writer, message, link)
       return writer.finish()
     }
     case 'forwardRefused':
       return packMessage(types.forwardRefused, forwardRefusedShape, {
+        attempt: message.attempt,
         numbers: [...message.numbers],
         code: message.code,
       })
@@ -101,6 +104,8 @@ export function encodePeerMessage(message: PeerMessage, link: Link): Buffer {
     }
     case 'transferLeadership':
       return packMessage(types.transferLeadership, transferShape, { to: message.to })
+    case 'members':
+      return packMessage(types.members, membersShape, { index: message.index, members: message.members })
     default:
       return unreachable(message)
   }
@@ -125,9 +130,9 @@ export function decodePeerMessage(bytes: Buffer, link: Link): PeerMessage {
   switch (type) {
     case types.forward: {
       const reader = new WireReader(bytes, openingBytes)
-      const batch = readForward(reader, link)
+      const forward = readForward(reader, link)
       reader.finish()
-      return { type: 'forward', batch }
+      return { type: 'forward', ...forward }
     }
     case types.forwardRefused:
       return { type: 'forwardRefused', ...unpackMessage(bytes, forwardRefusedShape) }
@@ -135,6 +140,8 @@ export function decodePeerMessage(bytes: Buffer, link: Link): PeerMessage {
       return { type: 'status', ...unpackMessage(bytes, statusShape) }
     case types.transferLeadership:
       return { type: 'transferLeadership', ...unpackMessage(bytes, transferShape) }
+    case types.members:
+      return { type: 'members', ...unpackMessage(bytes, membersShape) }
     default:
       throw new WireError(`message type ${type}, which members do not send`)
   }
@@ -177,6 +184,9 @@ export function encodeAnswer(answer: Answer): Buffer {
   if (answer.type === 'refused') {
     const reason = answer.reason.slice(0, 2_048)
     return packMessage(types.answer, answerShape, { type: 'refused', reason })
+  }
+  if (answer.type === 'notChanged') {
+    return packMessage(types.answer, answerShape, { ...answer, detail: answer.detail.slice(0, 2_048) })
   }
   if (answer.type === 'identity' && answer.clusterId === undefined) {
     const { clusterId: _, ...rest } = answer

@@ -50,6 +50,14 @@ export function encodeCommand(command: Command): Uint8Array {
   }
 }
 
+/** The version of the command in these bytes, which any build can tell; undefined for bytes that are no command. */
+export function commandVersionOf(bytes: Uint8Array): number | undefined {
+  const [head = 0, first, , second] = bytes
+  // An array of up to 15 fields has its length in the first byte, a longer one in the two after it.
+  const version = head >> 4 === 0x9 ? first : head === 0xdc ? second : undefined
+  return version !== undefined && version < 0x80 ? version : undefined
+}
+
 /**
  * The command in these bytes; key and value are views into them. Throws `UnknownCommandError` for a newer build's
  * command, and an assertion for bytes that are no command: those were checked before they entered the log, so a

@@ -726,6 +726,66 @@ export function describeRest(name: string, found: Found): void {
       })
     })
 
+    describe('the members', () => {
+      const newcomer = {
+        id: 'n9',
+        http: 'http://127.0.0.1:7999',
+        p2p: '/ip4/127.0.0.1/tcp/7998',
+        peer: '12D3KooWJ6ghkpSQ5Gjy38sLbtBqSSFSM9yhYJKN6G9qEFRXXP4U',
+      }
+      const renewed = { ...newcomer, peer: '12D3KooWFL5PZHmXux1X3SSRrnLd8q6zQ2qWxEkYa1AY46Pgc4m5' }
+      const headers = { 'content-type': 'application/json' }
+      const add = (body: object, query = '') =>
+        as('POST', `/v1/cluster/members${query}`, { body: JSON.stringify(body), headers })
+      const shown = async () => {
+        const { json } = await as('GET', '/v1/cluster')
+        return (json['members'] as Record<string, unknown>[]).find(({ id }) => id === newcomer.id)
+      }
+
+      test('are added as learners, replaced under their name, and removed', async () => {
+        expect(await add(newcomer)).toMatchObject({ status: 202, json: { id: 'n9', peer: newcomer.peer } })
+        expect(await shown()).toMatchObject({ ...newcomer, voter: false, role: expect.any(String) })
+        expectProblem(await add(newcomer), 409, 'member-exists', 'id')
+        expectProblem(await add({ ...newcomer, id: 'n8' }), 409, 'member-exists', 'peer')
+
+        expect(await add({ ...renewed, replaces: 'n9' })).toMatchObject({ status: 202 })
+        expect(await shown()).toMatchObject({ peer: renewed.peer, voter: false })
+
+        const removed = await as('DELETE', '/v1/cluster/members/n9')
+        expect(removed).toMatchObject({ status: 200, json: { id: 'n9' } })
+        expect(await shown()).toBeUndefined()
+        expectProblem(await as('DELETE', '/v1/cluster/members/n9'), 404, 'not-found', 'id')
+        expectProblem(await add({ ...renewed, replaces: 'n9' }), 404, 'not-found', 'id')
+      })
+
+      test('are changed by admins alone', async () => {
+        for (const token of [secrets.cart, secrets.monitor]) {
+          const body = JSON.stringify(newcomer)
+          expectProblem(
+            await as('POST', '/v1/cluster/members', { body, headers, token }),
+            403,
+            'access-denied',
+          )
+          expectProblem(await as('DELETE', '/v1/cluster/members/n1', { token }), 403, 'access-denied')
+        }
+      })
+
+      test.each([
+        ['without a peer id', { ...newcomer, peer: undefined }, 'peer'],
+        ['with a peer id that is none', { ...newcomer, peer: '12D3KooWnobody' }, 'peer'],
+        ['with an HTTP address that is none', { ...newcomer, http: '127.0.0.1:7999' }, 'http'],
+        ['with a multiaddr that is none', { ...newcomer, p2p: '127.0.0.1:7998' }, 'p2p'],
+        ['with an id that is no name', { ...newcomer, id: 'N9' }, 'id'],
+        ['with a field nobody knows', { ...newcomer, voter: true }, 'voter'],
+      ])('are not added %s', async (_, body, field) => {
+        expectProblem(await add(body), 400, 'invalid-request', field)
+      })
+
+      test('take no force that is neither true nor false', async () => {
+        expectProblem(await as('DELETE', '/v1/cluster/members/n1?force=1'), 400, 'invalid-request', 'force')
+      })
+    })
+
     test('an administrative body has a limit', async () => {
       const body = `{"to":"${'x'.repeat(70_000)}"}`
       const headers = { 'content-type': 'application/json' }
@@ -754,6 +814,8 @@ export function describeRest(name: string, found: Found): void {
           '/readyz',
           '/v1/cluster',
           '/v1/cluster/leader',
+          '/v1/cluster/members',
+          '/v1/cluster/members/{id}',
           '/v1/me',
           '/v1/stores',
           '/v1/stores/{store}',

@@ -1,6 +1,6 @@
 // What a client is told when the node cannot do what it asks: the truth, with a code.
 
-import { expect, test } from 'vitest'
+import { describe, expect, it, test } from 'vitest'
 import { type ErrorCode, errorCodes, TrivetError } from '../../src/errors.ts'
 import { makeBed, patience } from './bed.ts'
 import { secrets } from './contract.ts'
@@ -149,4 +149,28 @@ test('a node that is not ready says why, and one that is draining too', async ()
   api.drain()
   expect(await as('GET', '/readyz')).toMatchObject({ status: 503, json: { reasons: ['draining'] } })
   expect((await as('GET', '/livez')).status).toBe(200)
+})
+
+describe('a change of the members', () => {
+  it('that puts the quorum at risk is refused, unless it is forced', async () => {
+    const { as, node } = await makeBed()
+    node.faults.ailing = true
+    const refused = await as('DELETE', '/v1/cluster/members/n2')
+    expect(refused).toMatchObject({ status: 409, headers: { 'trivet-error': 'quorum-at-risk' } })
+    expect(await as('DELETE', '/v1/cluster/members/n2?force=true')).toMatchObject({ status: 200 })
+  })
+
+  it('is refused even so for the last voter', async () => {
+    const { as } = await makeBed()
+    await as('DELETE', '/v1/cluster/members/n2')
+    const refused = await as('DELETE', '/v1/cluster/members/n1?force=true')
+    expect(refused).toMatchObject({ status: 409, headers: { 'trivet-error': 'quorum-at-risk' } })
+  })
+
+  it('without a leader ends with the deadline', async () => {
+    const { as, node } = await makeBed()
+    node.faults.noLeader = true
+    const refused = await as('DELETE', '/v1/cluster/members/n2', { headers: { 'trivet-timeout': '20ms' } })
+    expect(refused).toMatchObject({ status: 503, headers: { 'trivet-error': 'no-leader' } })
+  })
 })

@@ -2,7 +2,16 @@
 
 import { hash } from 'node:crypto'
 import { type ErrorCode, TrivetError } from '../../src/errors.ts'
-import type { ClusterStatus, Executed, NodeSurface, WaitOptions } from '../../src/node/surface.ts'
+import { compose, type Wish } from '../../src/node/membership.ts'
+import type {
+  ChangeOptions,
+  ClusterStatus,
+  Executed,
+  MemberStatus,
+  Newcomer,
+  NodeSurface,
+  WaitOptions,
+} from '../../src/node/surface.ts'
 import type {
   Command,
   Condition,
@@ -183,11 +192,20 @@ export class MemoryNode implements NodeSurface {
     /** The node throws what nobody foresaw. */
     bug?: Error
     reasons?: readonly string[]
+    /** No other member is known to be well. */
+    ailing?: boolean
   } = {}
   /** Run once by the next barrier, as the entries that a lagging node has still to apply. */
   behind: (() => void) | undefined
   barriers = 0
   leader = 'n1'
+  members: readonly (Newcomer & { readonly role: 'voter' | 'learner' })[] = [1, 2].map((number) => ({
+    id: `n${number}`,
+    peer: `12D3KooWn${number}`,
+    http: `http://127.0.0.1:700${number}`,
+    p2p: `/ip4/127.0.0.1/tcp/710${number}`,
+    role: 'voter',
+  }))
   readonly executed: Command[] = []
   readonly #waiters = new Set<() => void>()
 
@@ -245,49 +263,83 @@ export class MemoryNode implements NodeSurface {
       leader: this.faults.noLeader === true ? undefined : this.leader,
       term: 3,
       revision: this.state.revision,
-      members: [
-        {
-          id: 'n1',
-          peer: '12D3KooWn1',
-          http: 'http://127.0.0.1:7001',
-          p2p: '/ip4/127.0.0.1/tcp/7101',
-          role: 'leader',
-          voter: true,
-          version: this.version,
-          term: 3,
-          commitIndex: this.state.lastApplied,
-          lastApplied: this.state.lastApplied,
-          lag: 0,
-          healthy: true,
-          alarms: [],
-          self: true,
-        },
-        {
-          id: 'n2',
-          peer: '12D3KooWn2',
-          http: 'http://127.0.0.1:7002',
-          p2p: '/ip4/127.0.0.1/tcp/7102',
-          role: 'unknown',
-          voter: true,
-          version: undefined,
-          term: undefined,
-          commitIndex: undefined,
-          lastApplied: undefined,
-          lag: undefined,
-          healthy: false,
-          alarms: ['disk-low'],
-          self: false,
-        },
-      ],
+      members: this.members.map(({ role, ...member }) => this.#describe(member, role)),
+    }
+  }
+
+  #describe(member: Newcomer, role: 'voter' | 'learner'): MemberStatus {
+    const known = { ...member, voter: role === 'voter', self: member.id === this.id }
+    if (!known.self) {
+      return {
+        ...known,
+        role: role === 'learner' ? 'learner' : 'unknown',
+        version: undefined,
+        term: undefined,
+        commitIndex: undefined,
+        lastApplied: undefined,
+        lag: undefined,
+        digest: undefined,
+        healthy: false,
+        alarms: ['disk-low'],
+      }
+    }
+    const { lastApplied } = this.state
+    return {
+      ...known,
+      role: 'leader',
+      version: this.version,
+      term: 3,
+      commitIndex: lastApplied,
+      lastApplied,
+      lag: 0,
+      digest: { index: 1024, digest: '0'.repeat(32) },
+      healthy: true,
+      alarms: [],
     }
   }
 
   async transferLeadership(to: string, options: WaitOptions): Promise<void> {
     if (this.faults.noLeader === true) await untilDeadline(options, 'no-leader')
-    if (!this.cluster().members.some(({ id }) => id === to)) {
+    if (!this.members.some(({ id }) => id === to)) {
       throw new TrivetError('invalid-request', `${to} is no voter`, { field: 'to' })
     }
     this.leader = to
+  }
+
+  async addMember(
+    newcomer: Newcomer,
+    { replaces, ...options }: ChangeOptions & { readonly replaces?: string | undefined },
+  ): Promise<void> {
+    if (this.faults.noLeader === true) await untilDeadline(options, 'no-leader')
+    const force = options.force === true
+    this.#change(
+      replaces === undefined ? { type: 'add', newcomer } : { type: 'replace', replaces, newcomer, force },
+    )
+  }
+
+  async removeMember(id: string, options: ChangeOptions): Promise<void> {
+    if (this.faults.noLeader === true) await untilDeadline(options, 'no-leader')
+    this.#change({ type: 'remove', id, force: options.force === true })
+  }
+
+  #change(wish: Wish): void {
+    const members = this.members.map(({ role, ...member }) => ({
+      ...member,
+      voter: role === 'voter',
+      since: 0,
+      commandVersion: 1,
+    }))
+    const composed = compose({ members }, wish, () => this.faults.ailing !== true)
+    if (composed.type === 'refused')
+      throw new TrivetError(composed.code, composed.detail, { field: composed.field })
+    if (composed.type === 'unchanged') return
+    this.members = composed.configuration.members.map(({ id, peer, http, p2p, voter }) => ({
+      id,
+      peer,
+      http,
+      p2p,
+      role: voter ? 'voter' : 'learner',
+    }))
   }
 
   unreadiness(): readonly string[] {

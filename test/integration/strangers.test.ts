@@ -49,6 +49,7 @@ describe('a running cluster', () => {
       disconnected: () => {},
       question: async () => ({ type: 'refused', reason: 'no' }),
       refused: () => {},
+      turnedAway: () => {},
     })
     try {
       stranger.setPeers([{ peer: target.peer, id: 'n1', addresses: [cluster.node('n1').p2p] }])

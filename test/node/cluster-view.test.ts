@@ -28,6 +28,11 @@ function status(changes: Partial<Status> = {}): Status {
     clock: 1_000_000,
     freeBytes: 1,
     alarms: [],
+    http: '',
+    p2p: '',
+    commandVersion: 1,
+    configurationIndex: 0,
+    repairing: false,
     ...changes,
   }
 }

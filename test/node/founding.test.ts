@@ -2,6 +2,8 @@
 
 import { describe, expect, it } from 'vitest'
 import { answerFounding, type FoundingOptions, found, type Identity } from '../../src/node/founding.ts'
+import type { Membership } from '../../src/node/transport.ts'
+import type { Member } from '../../src/raft/types.ts'
 import type { Founding } from '../../src/store/types.ts'
 
 /** A few nodes that can ask each other, each with a disk that is nothing but its identity. */
@@ -34,6 +36,10 @@ class House {
   without: readonly string[] = []
   /** Fails the next durable step, as a crash would. */
   crashBefore: 'found' | 'begin' | undefined
+  /** What it tells those of its members that ask. */
+  membership: Membership | undefined
+  /** What it joined by. */
+  joined: Membership | undefined
   /** Whom its cluster has as members, once it runs; undefined: everybody. */
   admits: readonly string[] | undefined
   readonly name: string
@@ -47,10 +53,11 @@ class House {
   get options(): FoundingOptions {
     const village = this.#village
     return {
-      id: this.name,
-      nodes: village.names.map((name) => ({ id: name, peer: name })),
+      own: addressOf(this.name),
+      nodes: village.names.map(addressOf),
       without: this.without,
       identity: () => this.identity,
+      membership: () => (this.up && this.begun ? this.membership : undefined),
       compose: (ids) => {
         village.founded++
         return foundingOf(`cluster-${village.founded}-by-${this.name}`, ids)
@@ -69,7 +76,12 @@ class House {
         if (other.admits?.includes(this.name) === false) {
           return { type: 'refused', reason: `${this.name} is no member of the cluster of ${peer}` }
         }
-        return answerFounding(other.options, question)
+        if (question.type === 'changeMembers' || question.type === 'drain') throw new Error('not of founding')
+        return answerFounding(other.options, question, this.name)
+      },
+      join: async (membership) => {
+        this.joined = membership
+        this.identity = { type: 'founded', founding: membership.founding, begun: true }
       },
       waiting: (sentence) => {
         this.waiting = sentence
@@ -106,6 +118,10 @@ class House {
   wipe(): void {
     this.identity = { type: 'empty' }
   }
+}
+
+function addressOf(id: string) {
+  return { id, peer: id, http: `http://${id}`, p2p: `/dns4/${id}/tcp/1` }
 }
 
 function foundingOf(clusterId: string, ids: readonly string[]): Founding {
@@ -176,9 +192,73 @@ describe('founding', () => {
     for (const name of ['n1', 'n2']) village.house(name).admits = ['n1', 'n2']
     await village.house('n3').run()
     expect(village.house('n3').identity.type).toBe('empty')
-    expect(village.house('n3').waiting).toBe(
-      'n3 is no member of the cluster of n1, n2, and waits to be added to it',
+    expect(village.house('n3').waiting).toContain(
+      'there is a cluster of n1, n2, and this node is no member of it',
     )
+    expect(village.house('n3').waiting).toContain(
+      '`trivet member add n3 --http http://n3 --p2p /dns4/n3/tcp/1 --peer n3`',
+    )
+  })
+
+  describe('a node that was added to a cluster', () => {
+    /** n1 and n2 founded the cluster; n3 is empty, and what n1 and n2 say of it is `own`. */
+    async function added(own: Partial<Member>) {
+      const village = new Village(['n1', 'n2', 'n3'])
+      village.house('n1').without = ['n3']
+      await runAll(village, ['n1', 'n2'])
+      const [first, second] = [village.house('n1'), village.house('n2')]
+      if (first.identity.type !== 'founded') throw new Error('not founded')
+      const { founding } = first.identity
+      const member = { ...addressOf('n3'), voter: false, since: 0, commandVersion: 1, ...own }
+      const configuration = { members: [...founding.configuration.members, member] }
+      first.membership = { founding, index: 9, configuration }
+      // It has not heard of that yet.
+      second.membership = { founding, index: 0, configuration: founding.configuration }
+      await village.house('n3').run()
+      return { house: village.house('n3'), configuration }
+    }
+
+    it('joins by the newest configuration that anybody knows', async () => {
+      const { house, configuration } = await added({})
+      expect(house.begun).toBe(true)
+      expect(house.joined).toMatchObject({ index: 9, configuration })
+    })
+
+    it('does not join as a voter: with an empty directory it is one that lost what it promised', async () => {
+      const { house } = await added({ voter: true })
+      expect(house.identity.type).toBe('empty')
+      expect(house.waiting).toContain('it may have voted before')
+      expect(house.waiting).toContain('`trivet member replace n3 --http http://n3 --p2p /dns4/n3/tcp/1')
+    })
+
+    it('does not join with a program that is too old for what the state holds', async () => {
+      const village = new Village(['n1', 'n2'])
+      village.house('n1').without = ['n2']
+      await runAll(village, ['n1'])
+      const { identity } = village.house('n1')
+      if (identity.type !== 'founded') throw new Error('not founded')
+      const { founding } = identity
+      const members = [
+        ...founding.configuration.members.map((member) => ({ ...member, commandVersion: 99 })),
+        { ...addressOf('n2'), voter: false, since: 0, commandVersion: 99 },
+      ]
+      village.house('n1').membership = { founding, index: 9, configuration: { members } }
+      await village.house('n2').run()
+      expect(village.house('n2').identity.type).toBe('empty')
+      expect(village.house('n2').waiting).toContain('the cluster dev uses version 99')
+    })
+  })
+
+  it('tells what new members need to nobody who is none', async () => {
+    const village = new Village(['n1'])
+    await runAll(village)
+    const { options, identity } = village.house('n1')
+    if (identity.type !== 'founded') throw new Error('not founded')
+    const { founding } = identity
+    const membership = { founding, index: 0, configuration: founding.configuration }
+    const asked = { ...options, membership: () => membership }
+    expect(await answerFounding(asked, { type: 'whoAreYou' }, 'n9')).not.toHaveProperty('membership')
+    expect(await answerFounding(asked, { type: 'whoAreYou' }, 'n1')).toHaveProperty('membership')
   })
 
   it('does not found over a cluster: two of three wiped wait, and say what helps', async () => {
@@ -266,11 +346,11 @@ describe('founding', () => {
     const village = new Village(['n1', 'n2'])
     await runAll(village)
     const other = foundingOf('another', ['n1', 'n2'])
-    const answer = await answerFounding(village.house('n2').options, { type: 'found', founding: other })
+    const answer = await answerFounding(village.house('n2').options, { type: 'found', founding: other }, 'n1')
     expect(answer).toMatchObject({ type: 'refused' })
     const empty = new Village(['n1', 'n2']).house('n2')
     expect(
-      await answerFounding(empty.options, { type: 'found', founding: foundingOf('x', ['n1']) }),
+      await answerFounding(empty.options, { type: 'found', founding: foundingOf('x', ['n1']) }, 'n1'),
     ).toMatchObject({
       type: 'refused',
       reason: 'the founding does not name n2',

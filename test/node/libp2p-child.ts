@@ -34,5 +34,6 @@ await transport.start({
   disconnected: () => undefined,
   question: async () => ({ type: 'done' }),
   refused: () => undefined,
+  turnedAway: () => undefined,
 })
 say({ peer: key.peer, address: listen })

@@ -21,6 +21,7 @@ import {
   encodeAnswer,
   encodePeerMessage,
   encodeQuestion,
+  RefusalError,
 } from '../../src/node/wire.ts'
 
 /** Time as the network sees it. A simulator brings its own. */
@@ -205,7 +206,12 @@ export class MemoryNetwork {
       const target = this.#nodes.get(to)
       if (target?.handlers === undefined) reject(new Error(`${to} cannot be reached.`))
       else if (!target.wants(from.self))
-        reject(new Error(`${from.self} is no member of the cluster of ${to}.`))
+        reject(
+          new RefusalError({
+            cause: 'stranger',
+            reason: `${from.self} is no member of the cluster of ${to}.`,
+          }),
+        )
       else target.handlers.question(from.self, decodeQuestion(bytes)).then(answer, reject)
     })
     return promise
@@ -219,6 +225,7 @@ export class MemoryNetwork {
     if (!other.wants(node.self)) {
       other.refuse('connection', node.self, `refused ${node.self}: it is no member of this cluster.`)
       node.hearRefusal(peer, `refused by ${peer}: ${node.self} is no member.`)
+      node.handlers?.turnedAway(peer)
       return
     }
     const [mine, theirs] = [node.hello.clusterId, other.hello.clusterId]

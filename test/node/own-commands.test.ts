@@ -1,6 +1,7 @@
 // The commands a node answers for: numbers, what is sent again, and the exact truth about what may have been logged.
 
 import { describe, expect, it } from 'vitest'
+import type { ErrorCode } from '../../src/errors.ts'
 import { OwnCommands } from '../../src/node/own-commands.ts'
 import type { Executed } from '../../src/node/surface.ts'
 
@@ -19,14 +20,19 @@ function setUp(options: { maxWaitingBytes?: number } = {}) {
     resendAfter: 1000,
     now: () => clock.now,
   })
-  const add = (size = 10, deadline = 5000, signal?: AbortSignal) => {
-    const promise = commands.add(new Uint8Array(size), { deadline, signal })
+  const add = (size = 10, deadline = 5000, signal?: AbortSignal) =>
+    addBytes(new Uint8Array(size), deadline, signal)
+  const addBytes = (bytes: Uint8Array, deadline = 5000, signal?: AbortSignal) => {
+    const promise = commands.add(bytes, { deadline, signal })
     // Settled later, or never: a rejection nobody has looked at yet is not an unhandled one.
     promise.catch(() => {})
     return promise
   }
-  const taken = () => commands.take(1000)?.commands.map((command) => command.number) ?? []
-  return { clock, commands, add, taken }
+  /** What the node `leader` says of the attempt of this number. */
+  const refuse = (attempt: number, code: ErrorCode, numbers = [1]) =>
+    commands.refused({ from: 'leader', attempt, numbers, code })
+  const taken = () => commands.take(1000)?.batch.commands.map((command) => command.number) ?? []
+  return { clock, commands, add, addBytes, taken, refuse }
 }
 
 describe('own commands', () => {
@@ -34,7 +40,7 @@ describe('own commands', () => {
     const { commands, add } = setUp()
     add()
     add()
-    expect(commands.take(1000)).toMatchObject({
+    expect(commands.take(1000)?.batch).toMatchObject({
       peer: 'a',
       boot: 7,
       acked: 0,
@@ -46,8 +52,8 @@ describe('own commands', () => {
   it('leave in portions of about the bytes asked for, at least one at a time', () => {
     const { commands, add } = setUp()
     for (let count = 0; count < 3; count++) add(10)
-    expect(commands.take(25)?.commands).toHaveLength(2)
-    expect(commands.take(1)?.commands).toHaveLength(1)
+    expect(commands.take(25)?.batch.commands).toHaveLength(2)
+    expect(commands.take(1)?.batch.commands).toHaveLength(1)
   })
 
   it('acknowledge every number below the lowest unanswered one, and no other', async () => {
@@ -62,7 +68,7 @@ describe('own commands', () => {
     await first
     expect(commands.acked).toBe(2)
     add()
-    expect(commands.take(1000)?.acked).toBe(2)
+    expect(commands.take(1000)?.batch.acked).toBe(2)
   })
 
   it('are sent again, under the same number, when another leads', () => {
@@ -86,10 +92,10 @@ describe('own commands', () => {
   })
 
   it('that a node refused because it does not lead wait for the next tick, then go again', () => {
-    const { commands, add, taken } = setUp()
+    const { commands, add, taken, refuse } = setUp()
     add()
     taken()
-    commands.refused([1], 'no-leader')
+    refuse(1, 'no-leader')
     expect(taken()).toEqual([])
     commands.tick()
     expect(taken()).toEqual([1])
@@ -112,35 +118,97 @@ describe('own commands', () => {
     await expect(promise).rejects.toMatchObject({ code: 'outcome-unknown', outcome: 'unknown' })
   })
 
-  it('that somebody refused who does not lead end as outcome-unknown: it may have led, and logged a copy', async () => {
-    const { clock, commands, add, taken } = setUp()
+  it('that were refused by everybody they were sent to end as no-leader: no log has them', async () => {
+    const { clock, commands, add, taken, refuse } = setUp()
     const promise = add(10, 100)
     taken()
-    commands.refused([1], 'no-leader')
+    refuse(1, 'no-leader')
+    commands.tick()
+    taken()
+    refuse(2, 'no-leader')
+    clock.now = 100
+    commands.tick()
+    await expect(promise).rejects.toMatchObject({ code: 'no-leader', outcome: 'none' })
+  })
+
+  it('that one receiver refused while another may have logged them end as outcome-unknown', async () => {
+    const { clock, commands, add, taken, refuse } = setUp()
+    const promise = add(10, 100)
+    taken()
+    commands.resend()
+    taken()
+    refuse(2, 'overloaded')
     clock.now = 100
     commands.tick()
     await expect(promise).rejects.toMatchObject({ code: 'outcome-unknown' })
   })
 
-  it('that one receiver refused while another may have logged them end as outcome-unknown', async () => {
-    const { clock, commands, add, taken } = setUp()
+  it('are refused once the refusal of every attempt is there, in whatever order', async () => {
+    const { clock, commands, add, taken, refuse } = setUp()
     const promise = add(10, 100)
     taken()
     commands.resend()
     taken()
-    commands.refused([1], 'overloaded')
+    refuse(2, 'no-leader')
+    refuse(1, 'no-leader')
+    clock.now = 100
+    commands.tick()
+    await expect(promise).rejects.toMatchObject({ code: 'no-leader' })
+  })
+
+  it('are not refused by a second copy of the refusal of an earlier attempt', async () => {
+    const { clock, commands, add, taken, refuse } = setUp()
+    const promise = add(10, 100)
+    taken()
+    refuse(1, 'no-leader')
+    commands.tick()
+    expect(taken()).toEqual([1])
+    refuse(1, 'overloaded')
+    clock.now = 100
+    commands.tick()
+    await expect(promise).rejects.toMatchObject({ code: 'outcome-unknown' })
+  })
+
+  it('are not refused by another life of a node that may have logged them in an earlier one', async () => {
+    const { clock, commands, add, taken, refuse } = setUp()
+    const promise = add(10, 100)
+    taken()
+    commands.disconnected('leader')
+    refuse(1, 'overloaded')
+    expect(commands.size).toBe(1)
     clock.now = 100
     commands.tick()
     await expect(promise).rejects.toMatchObject({ code: 'outcome-unknown' })
   })
 
   it('are refused with the leader’s code when no log can have them', async () => {
-    const { commands, add, taken } = setUp()
+    const { commands, add, taken, refuse } = setUp()
     const promise = add()
     taken()
-    commands.refused([1], 'overloaded')
+    refuse(1, 'overloaded')
     await expect(promise).rejects.toMatchObject({ code: 'overloaded' })
     expect(commands.size).toBe(0)
+  })
+
+  it('that a member could not read are refused before they enter this node’s log', async () => {
+    const { commands, addBytes } = setUp()
+    const old = addBytes(Uint8Array.of(0x91, 1))
+    const tooNew = addBytes(Uint8Array.of(0x91, 2))
+    expect(commands.take(1000, 1)?.batch.commands.map(({ number }) => number)).toEqual([1])
+    await expect(tooNew).rejects.toMatchObject({ code: 'not-ready', retryable: true, outcome: 'none' })
+    commands.decided(1, executed)
+    await expect(old).resolves.toBe(executed)
+  })
+
+  it('that a member could not read, but a log may have, keep their caller waiting', async () => {
+    const { clock, commands, addBytes } = setUp()
+    const promise = addBytes(Uint8Array.of(0x91, 2), 100)
+    commands.take(1000)
+    commands.resend()
+    expect(commands.take(1000, 1)).toBeUndefined()
+    clock.now = 100
+    commands.tick()
+    await expect(promise).rejects.toMatchObject({ code: 'outcome-unknown' })
   })
 
   it('that could not leave were seen by nobody', async () => {

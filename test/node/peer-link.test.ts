@@ -66,7 +66,7 @@ function makeLink() {
   let dials = 0
   const link: PeerLink = new PeerLink(
     'a',
-    { peer: 'b', id: 'b', addresses: [] },
+    { peer: 'b', id: 'b', addresses: ['/dns4/b/tcp/1'] },
     {
       hello: () => ({ clusterId: cluster, id: 'a', boot: 1 }),
       dial: async () => {

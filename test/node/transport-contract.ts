@@ -52,6 +52,7 @@ export class Witness {
       disconnected: (peer, { byUs }) => this.#note(`disconnected ${peer}${byUs ? ' by us' : ''}`),
       question: (_, question) => this.answer(question),
       refused: (_, reason) => this.refusals.push(reason),
+      turnedAway: () => undefined,
     }
     await this.transport.start(handlers)
   }

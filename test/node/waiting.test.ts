@@ -20,16 +20,20 @@ function batch(...numbers: number[]): CommandBatch {
 
 describe('forwarded commands', () => {
   function setUp() {
-    const refusals: [string, readonly number[], string][] = []
-    const forwarded = new ForwardedCommands((to, numbers, code) => refusals.push([to, numbers, code]))
-    return { forwarded, refusals }
+    const refusals: [string, number, readonly number[], string][] = []
+    const forwarded = new ForwardedCommands((...refusal) => refusals.push(refusal))
+    let attempts = 0
+    const leading = { room: 1000, maxVersion: 1 }
+    const add = (from: string, of: CommandBatch, room = 1000) => {
+      attempts++
+      forwarded.receive(from, { attempt: attempts, batch: of }, { ...leading, room })
+    }
+    return { forwarded, refusals, add, leading }
   }
 
   it('leave in the order they came, about as many bytes as asked for and at least one batch', () => {
-    const { forwarded } = setUp()
-    forwarded.add('b', batch(1), 1000)
-    forwarded.add('b', batch(2), 1000)
-    forwarded.add('b', batch(3), 1000)
+    const { forwarded, add } = setUp()
+    for (const number of [1, 2, 3]) add('b', batch(number))
     expect(forwarded.take(bytes.length * 2)).toEqual([batch(1), batch(2)])
     expect(forwarded.take(1)).toEqual([batch(3)])
     expect(forwarded.isEmpty).toBe(true)
@@ -37,34 +41,73 @@ describe('forwarded commands', () => {
   })
 
   it('leave nothing where there is no room, so that an entry keeps its bound', () => {
-    const { forwarded } = setUp()
-    forwarded.add('b', batch(1), 1000)
+    const { forwarded, add } = setUp()
+    add('b', batch(1))
     expect(forwarded.take(0)).toEqual([])
     expect(forwarded.isEmpty).toBe(false)
   })
 
   it('beyond the bound are refused as overloaded', () => {
-    const { forwarded, refusals } = setUp()
-    forwarded.add('b', batch(1, 2), bytes.length)
-    expect(refusals).toEqual([['b', [1, 2], 'overloaded']])
+    const { forwarded, refusals, add } = setUp()
+    add('b', batch(1, 2), bytes.length)
+    expect(refusals).toEqual([['b', 1, [1, 2], 'overloaded']])
     expect(forwarded.isEmpty).toBe(true)
   })
 
   it('that nobody could decode are refused at the door, for in the log they would stop every node', () => {
-    const { forwarded, refusals } = setUp()
-    const garbage = { ...batch(1), commands: [{ number: 1, bytes: Buffer.from('garbage') }] }
-    forwarded.add('b', garbage, 1000)
-    expect(refusals).toEqual([['b', [1], 'invalid-request']])
+    const { refusals, add } = setUp()
+    add('b', { ...batch(1), commands: [{ number: 1, bytes: Buffer.from('garbage') }] })
+    expect(refusals).toEqual([['b', 1, [1], 'invalid-request']])
+  })
+
+  it('of a version that some member lacks are refused as such, and the others of their batch are kept', () => {
+    const { forwarded, refusals, add } = setUp()
+    // The second byte is the version.
+    const doctored = Buffer.from(bytes)
+    doctored[1] = 2
+    add('b', { ...batch(1), commands: [{ number: 1, bytes: doctored }, ...batch(2).commands] })
+    expect(refusals).toEqual([['b', 1, [1], 'not-ready']])
+    expect(forwarded.take(1000)).toEqual([batch(2)])
+  })
+
+  it('that this program does not know itself are never kept, whatever the members understand', () => {
+    const { forwarded, refusals, leading } = setUp()
+    const doctored = Buffer.from(bytes)
+    doctored[1] = 99
+    const sent = { attempt: 1, batch: { ...batch(1), commands: [{ number: 1, bytes: doctored }] } }
+    forwarded.receive('b', sent, { ...leading, maxVersion: 100 })
+    expect(refusals).toEqual([['b', 1, [1], 'invalid-request']])
+  })
+
+  it('are taken once, however many copies of an attempt arrive, and no copy is refused', () => {
+    const { forwarded, refusals, leading } = setUp()
+    const sent = { attempt: 5, batch: batch(1) }
+    forwarded.receive('b', sent, leading)
+    forwarded.receive('b', sent, leading)
+    forwarded.receive('b', { attempt: 4, batch: batch(2) }, leading)
+    // By now this node does not lead: what it took may be in its log.
+    forwarded.receive('b', sent, undefined)
+    expect(forwarded.take(1000)).toEqual([batch(1)])
+    expect(refusals).toEqual([])
+  })
+
+  it('of another boot of their sender are no copies of an earlier one', () => {
+    const { forwarded, leading } = setUp()
+    forwarded.receive('b', { attempt: 5, batch: batch(1) }, leading)
+    const later = { ...batch(1), boot: 2 }
+    forwarded.receive('b', { attempt: 1, batch: later }, leading)
+    forwarded.receive('b', { attempt: 9, batch: batch(2) }, leading)
+    expect(forwarded.take(1000)).toEqual([batch(1), later])
   })
 
   it('are all refused when leadership ends, and told that they entered no log', () => {
-    const { forwarded, refusals } = setUp()
-    forwarded.add('b', batch(1), 1000)
-    forwarded.add('c', batch(5), 1000)
+    const { forwarded, refusals, add } = setUp()
+    add('b', batch(1))
+    add('c', batch(5))
     forwarded.refuseAll()
     expect(refusals).toEqual([
-      ['b', [1], 'no-leader'],
-      ['c', [5], 'no-leader'],
+      ['b', 1, [1], 'no-leader'],
+      ['c', 2, [5], 'no-leader'],
     ])
     expect(forwarded.bytes).toBe(0)
   })

@@ -21,7 +21,7 @@ import {
   WireError,
 } from '../../src/node/wire.ts'
 import { scanPlainData } from '../../src/node/wire-scan.ts'
-import type { Entry, Message } from '../../src/raft/types.ts'
+import type { Entry, Member, Message } from '../../src/raft/types.ts'
 import type { Founding } from '../../src/store/types.ts'
 
 const link = { from: '12D3KooWsender', to: '12D3KooWreceiver' }
@@ -109,10 +109,39 @@ const coreMessage: fc.Arbitrary<Message> = fc.oneof(
   core(fc.record({ type: fc.constant('timeoutNow') })),
 )
 
+const member: fc.Arbitrary<Member> = fc.record({
+  peer: fc.constantFrom('12D3KooWone', '12D3KooWtwo'),
+  id: fc.constantFrom('n1', 'n2'),
+  http: sentence,
+  p2p: sentence,
+  voter: fc.boolean(),
+  since: whole,
+  commandVersion: whole,
+})
+
+/** All but those that are not always there. */
+const statusFields = [
+  'type',
+  'version',
+  'role',
+  'term',
+  'commitIndex',
+  'lastApplied',
+  'clock',
+  'freeBytes',
+  'alarms',
+  'http',
+  'p2p',
+  'commandVersion',
+  'configurationIndex',
+  'repairing',
+] as const
+
 const peerMessage: fc.Arbitrary<PeerMessage> = fc.oneof(
   { weight: 4, arbitrary: coreMessage.map((message): PeerMessage => ({ type: 'raft', message })) },
   fc.record({
     type: fc.constant('forward' as const),
+    attempt: whole,
     batch: fc.record({
       peer: fc.constant(link.from),
       boot: whole,
@@ -130,24 +159,40 @@ const peerMessage: fc.Arbitrary<PeerMessage> = fc.oneof(
   }),
   fc.record({
     type: fc.constant('forwardRefused' as const),
+    attempt: whole,
     numbers: fc.array(whole, { maxLength: 50 }),
     code: fc.constantFrom(...errorCodes),
   }),
+  fc.record(
+    {
+      type: fc.constant('status' as const),
+      version: sentence,
+      role: fc.constantFrom(
+        'follower' as const,
+        'preCandidate' as const,
+        'candidate' as const,
+        'leader' as const,
+      ),
+      term: whole,
+      commitIndex: whole,
+      lastApplied: whole,
+      clock: whole,
+      freeBytes: whole,
+      alarms: fc.array(sentence, { maxLength: 5 }),
+      http: sentence,
+      p2p: sentence,
+      commandVersion: whole,
+      configurationIndex: whole,
+      rebuilding: whole,
+      repairing: fc.boolean(),
+      digest: fc.record({ index: whole, digest: fc.constantFrom('0'.repeat(32), 'af'.repeat(16)) }),
+    },
+    { noNullPrototype: true, requiredKeys: [...statusFields] },
+  ),
   fc.record({
-    type: fc.constant('status' as const),
-    version: sentence,
-    role: fc.constantFrom(
-      'follower' as const,
-      'preCandidate' as const,
-      'candidate' as const,
-      'leader' as const,
-    ),
-    term: whole,
-    commitIndex: whole,
-    lastApplied: whole,
-    clock: whole,
-    freeBytes: whole,
-    alarms: fc.array(sentence, { maxLength: 5 }),
+    type: fc.constant('members' as const),
+    index: whole,
+    members: fc.array(member, { minLength: 1, maxLength: 5 }),
   }),
   fc.record({ type: fc.constant('transferLeadership' as const), to: fc.constantFrom('n1', 'eu-west_2') }),
 )
@@ -188,15 +233,36 @@ const founding: Founding = {
   commandVersion: 1,
 }
 
+const newcomer = { id: 'n4', http: 'http://h:1', p2p: '/dns4/h/tcp/2', peer: '12D3KooWfour' }
+
 const questions: readonly Question[] = [
   { type: 'whoAreYou' },
   { type: 'found', founding },
   { type: 'begin', clusterId },
+  { type: 'changeMembers', wish: { type: 'add', newcomer }, again: false, timeoutMs: 4_000 },
+  { type: 'changeMembers', wish: { type: 'remove', id: 'n2', force: true }, again: true, timeoutMs: 0 },
+  {
+    type: 'changeMembers',
+    wish: { type: 'replace', replaces: 'n2', newcomer, force: false },
+    again: false,
+    timeoutMs: 1,
+  },
+  { type: 'drain' },
 ]
 
 const answers: readonly Answer[] = [
   { type: 'identity', id: 'n1', clusterId, begun: true },
   { type: 'identity', id: 'n1', clusterId: undefined, begun: false },
+  {
+    type: 'identity',
+    id: 'n1',
+    clusterId,
+    begun: true,
+    membership: { founding, index: 42, configuration: founding.configuration },
+  },
+  { type: 'changed', index: 7 },
+  { type: 'notChanged', code: 'quorum-at-risk', detail: 'n2 cannot be counted on' },
+  { type: 'notChanged', code: 'member-exists', detail: 'n2 is a member', field: 'id' },
   { type: 'done' },
   { type: 'refused', reason: 'not now' },
 ]
@@ -268,7 +334,7 @@ describe('messages between members', () => {
     const forged: Message = { ...link, from: '12D3KooWother', type: 'timeoutNow', term: 1 }
     expect(() => encodePeerMessage({ type: 'raft', message: forged }, link)).toThrow('names its own sender')
     const batch = { peer: '12D3KooWother', boot: 1, acked: 0, commands: [] }
-    expect(() => encodePeerMessage({ type: 'forward', batch }, link)).toThrow('by their origin')
+    expect(() => encodePeerMessage({ type: 'forward', attempt: 1, batch }, link)).toThrow('by their origin')
     const honest = encodePeerMessage(
       { type: 'raft', message: { ...link, type: 'timeoutNow', term: 1 } },
       link,
