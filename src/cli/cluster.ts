@@ -42,6 +42,7 @@ const columns: readonly (readonly [
   ['COMMIT', (member) => member.commitIndex],
   ['APPLIED', (member) => member.lastApplied],
   ['LAG', (member) => member.lag],
+  ['DIGEST', digestOf],
   ['HEALTH', healthOf],
   ['HTTP', (member) => member.http],
   ['P2P', (member) => member.p2p],
@@ -62,6 +63,11 @@ function statusLines(cluster: ClusterDescription): readonly string[] {
       .trimEnd(),
   )
   return [`${cluster.cluster}: ${leader}, term ${cluster.term}, revision ${cluster.revision}`, '', ...table]
+}
+
+/** Equal on all members that have come equally far. */
+function digestOf({ digest }: MemberDescription): string | undefined {
+  return digest === undefined ? undefined : `${digest.digest.slice(0, 8)}@${digest.index}`
 }
 
 function healthOf(member: MemberDescription): string {

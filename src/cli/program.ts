@@ -8,6 +8,7 @@ import { InvariantError } from '../raft/assert.ts'
 import { version } from '../version.ts'
 import { addClusterCommands } from './cluster.ts'
 import { addDataCommands } from './data.ts'
+import { addMemberCommands } from './member.ts'
 import { addServerCommands } from './server.ts'
 
 /**
@@ -49,6 +50,7 @@ function createProgram(complain: (sentence: string) => void, end: (status: numbe
   addServerCommands(program, end)
   addDataCommands(program)
   addClusterCommands(program)
+  addMemberCommands(program)
   return program
 }
 

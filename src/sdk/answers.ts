@@ -79,10 +79,16 @@ function readMember(row: Fields): MemberDescription {
     ...optional(row, 'commitIndex', number),
     ...optional(row, 'lastApplied', number),
     ...optional(row, 'lag', number),
+    ...optional(row, 'digest', readDigest),
     healthy: boolean(row, 'healthy'),
     alarms: Array.isArray(alarms) ? alarms.map(String) : [],
     self: boolean(row, 'self'),
   }
+}
+
+function readDigest(from: Fields, name: string): { readonly index: number; readonly digest: string } {
+  const row = fields(from[name])
+  return { index: number(row, 'index'), digest: string(row, 'digest') }
 }
 
 /** The field when it is there. JSON has no `undefined`, so that a server may write null for it. */

@@ -1,11 +1,11 @@
 // The way in: a client of a cluster, which opens stores and asks about the cluster itself.
 
-import type { ClusterDescription, Me } from '../api/protocol.ts'
+import type { ClusterDescription, Me, NewMember } from '../api/protocol.ts'
 import { TrivetError } from '../errors.ts'
 import { read, readCluster, readMe, string } from './answers.ts'
 import { type Duration, toMilliseconds } from './duration.ts'
 import { parseEndpoints } from './endpoints.ts'
-import { storePath } from './paths.ts'
+import { queryString, storePath } from './paths.ts'
 import { type ApiRequest, type Fetch, Requester, type TokenSource } from './requester.ts'
 import { RemoteStore, type Store } from './store.ts'
 import type { Answer } from './verdict.ts'
@@ -14,6 +14,11 @@ export type ConnectOptions = {
   /** Any of the cluster's nodes; each takes every request. More than one, so that one may fail. */
   readonly endpoints: readonly string[]
   readonly token?: TokenSource | undefined
+  /**
+   * Follow the members of the cluster, so that the client goes on when the endpoints are gone one after another. For where
+   * members' own addresses can be reached; the endpoints given stay in use too.
+   */
+  readonly discover?: boolean | undefined
   /** How long a call may take, all its tries together. Default 5 s. */
   readonly timeout?: Duration | undefined
   /** Used instead of the global `fetch`. A write is tried again only where its errors prove that nothing was sent. */
@@ -21,6 +26,9 @@ export type ConnectOptions = {
 }
 
 export type CallOptions = { readonly signal?: AbortSignal | undefined }
+
+/** `force`: also when the voters left are not known to make a quorum. */
+export type ChangeMemberOptions = CallOptions & { readonly force?: boolean | undefined }
 
 /** A client of one cluster. Methods reject as those of `Store` do. */
 export interface Client extends AsyncDisposable {
@@ -32,6 +40,13 @@ export interface Client extends AsyncDisposable {
   cluster(options?: CallOptions): Promise<ClusterDescription>
   /** Hands leadership to the member of this id; for admins. Rejects with `invalid-request` for one that cannot lead. */
   transferLeadership(to: string, options?: CallOptions): Promise<void>
+  /**
+   * Makes a node a learner of the cluster, in the place of the member `replaces` if that is given; for admins. Resolves when
+   * that is committed; the node is promoted to a voter once it has caught up.
+   */
+  addMember(member: NewMember, options?: ChangeMemberOptions): Promise<void>
+  /** Removes the member of this id; for admins. Resolves when that is committed. */
+  removeMember(id: string, options?: ChangeMemberOptions): Promise<void>
   /** Closes the client and its stores: afterwards calls reject with `invalid-store`. Twice is fine. */
   close(): Promise<void>
 }
@@ -61,6 +76,7 @@ export function connectRemote(options: ConnectOptions): RemoteClient {
     timeoutMs: toMilliseconds(options.timeout ?? '5s', 'timeout'),
     fetch: (url, init) => fetch(url, init),
     random: Math.random,
+    discover: options.discover ?? false,
   })
   return new RemoteClient(requester)
 }
@@ -106,8 +122,25 @@ export class RemoteClient implements Client {
     })
   }
 
+  async addMember(member: NewMember, { force, signal }: ChangeMemberOptions = {}): Promise<void> {
+    await this.#send({
+      method: 'POST',
+      path: `/v1/cluster/members${forced(force)}`,
+      headers: { 'Content-Type': 'application/json' },
+      body: JSON.stringify(member),
+      write: true,
+      signal,
+    })
+  }
+
+  async removeMember(id: string, { force, signal }: ChangeMemberOptions = {}): Promise<void> {
+    const path = `/v1/cluster/members/${encodeURIComponent(id)}${forced(force)}`
+    await this.#send({ method: 'DELETE', path, write: true, signal })
+  }
+
   async close(): Promise<void> {
     this.#open = false
+    this.#requester.close()
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -118,4 +151,8 @@ export class RemoteClient implements Client {
     if (!this.#open) throw new TrivetError('invalid-store', 'The client is closed')
     return this.#requester.send(request)
   }
+}
+
+function forced(force: boolean | undefined): string {
+  return queryString({ force: force === true ? 'true' : undefined })
 }

@@ -13,18 +13,22 @@ export function parseEndpoints(addresses: readonly string[]): readonly string[] 
   return [...new Set(addresses.map(parseEndpoint))]
 }
 
-function parseEndpoint(address: string): string {
+function isEndpoint(address: string): boolean {
   const url = URL.parse(address)
   const plain =
     url !== null && url.username === '' && url.password === '' && url.search === '' && url.hash === ''
-  if (!plain || (url.protocol !== 'http:' && url.protocol !== 'https:')) {
+  return plain && (url.protocol === 'http:' || url.protocol === 'https:')
+}
+
+function parseEndpoint(address: string): string {
+  if (!isEndpoint(address)) {
     throw new TrivetError(
       'invalid-request',
       `An endpoint is a URL like https://kv-1:7001, without credentials or query; ${JSON.stringify(address)} is not`,
       { field: 'endpoints' },
     )
   }
-  return url.href.replace(/\/+$/, '')
+  return new URL(address).href.replace(/\/+$/, '')
 }
 
 /**
@@ -32,11 +36,14 @@ function parseEndpoint(address: string): string {
  * mostly reads where it wrote; starting at a random one, so that clients spread.
  */
 export class Endpoints {
-  readonly #addresses: readonly string[]
+  /** Those that the client was given: they stay, for they may be names for whoever belongs to the cluster. */
+  readonly #given: readonly string[]
+  #addresses: readonly string[]
   readonly #penalties = new Map<string, number>()
   #current: number
 
   constructor(addresses: readonly string[], random: () => number) {
+    this.#given = addresses
     this.#addresses = addresses
     this.#current = Math.floor(random() * addresses.length)
   }
@@ -53,6 +60,17 @@ export class Endpoints {
       return end > now ? end : 0
     }
     return rotated.sort((a, b) => until(a) - until(b))
+  }
+
+  /** The members of the cluster are reached at these: they come first, then what the client was given. */
+  follow(members: readonly string[]): void {
+    const current = this.#addresses[this.#current]
+    this.#addresses = [...new Set([...members.filter(isEndpoint).map(parseEndpoint), ...this.#given])]
+    for (const address of this.#penalties.keys()) {
+      if (!this.#addresses.includes(address)) this.#penalties.delete(address)
+    }
+    // The one in use stays in use, so that a connection is not given up without need.
+    this.#current = Math.max(0, current === undefined ? 0 : this.#addresses.indexOf(current))
   }
 
   /** It answered, and is the one to ask next. */

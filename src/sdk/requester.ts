@@ -2,6 +2,8 @@
 
 import { headers as fieldNames, timeouts } from '../api/protocol.ts'
 import { TrivetError } from '../errors.ts'
+import { readCluster } from './answers.ts'
+import { Discovery } from './discovery.ts'
 import { Endpoints } from './endpoints.ts'
 import {
   type Answer,
@@ -50,6 +52,8 @@ type RequesterOptions = {
   readonly timeoutMs: number
   readonly fetch: Fetch
   readonly random: () => number
+  /** Follow the members of the cluster. */
+  readonly discover: boolean
 }
 
 /** Sends requests to whichever endpoint takes them. */
@@ -59,6 +63,7 @@ export class Requester {
   readonly #timeoutMs: number
   readonly #fetch: Fetch
   readonly #random: () => number
+  readonly #discovery: Discovery | undefined
 
   constructor(options: RequesterOptions) {
     this.#endpoints = new Endpoints(options.endpoints, options.random)
@@ -66,6 +71,17 @@ export class Requester {
     this.#timeoutMs = options.timeoutMs
     this.#fetch = options.fetch
     this.#random = options.random
+    if (!options.discover) return
+    this.#discovery = new Discovery({
+      load: async () => readCluster(await this.send({ method: 'GET', path: '/v1/cluster', write: false })),
+      follow: (addresses) => this.#endpoints.follow(addresses),
+      now: () => performance.now(),
+    })
+  }
+
+  /** Nothing is asked any more but by `send`. */
+  close(): void {
+    this.#discovery?.stop()
   }
 
   /**
@@ -74,6 +90,7 @@ export class Requester {
    */
   async send(request: ApiRequest): Promise<Answer> {
     request.signal?.throwIfAborted()
+    this.#discovery?.used()
     const call: Call = {
       request,
       deadline: performance.now() + this.#timeoutMs,
@@ -87,6 +104,7 @@ export class Requester {
       await sleep(at - performance.now(), request.signal)
       const verdict = await this.#attempt(call, endpoint)
       if (verdict.type === 'done') return verdict.answer
+      if (verdict.type === 'retry' || verdict.suspect) this.#discovery?.trouble()
       if (verdict.type === 'failed') {
         if (verdict.suspect) this.#endpoints.penalise(endpoint, performance.now())
         throw verdict.error

@@ -136,10 +136,10 @@ describe('trivet status and leader', () => {
     expect(stdout.toString().split('\n').slice(0, 6)).toEqual([
       expect.stringMatching(/^dev: n1 leads, term 4, revision \d+$/),
       '',
-      'ID   ROLE      TERM  COMMIT  APPLIED  LAG  HEALTH  HTTP                   P2P',
-      'n1*  leader    4     90      89       1    ok      http://127.0.0.1:7001  /ip4/127.0.0.1/tcp/7101',
-      'n2   follower  4     90      88       2    ok      http://127.0.0.1:7002  /ip4/127.0.0.1/tcp/7102',
-      'n3   unknown   -     -       -        -    silent  http://127.0.0.1:7003  /ip4/127.0.0.1/tcp/7103',
+      'ID   ROLE      TERM  COMMIT  APPLIED  LAG  DIGEST       HEALTH  HTTP                   P2P',
+      'n1*  leader    4     90      89       1    abcdef01@64  ok      http://127.0.0.1:7001  /ip4/127.0.0.1/tcp/7101',
+      'n2   follower  4     90      88       2    -            ok      http://127.0.0.1:7002  /ip4/127.0.0.1/tcp/7102',
+      'n3   unknown   -     -       -        -    -            silent  http://127.0.0.1:7003  /ip4/127.0.0.1/tcp/7103',
     ])
     expect((await run(['leader', 'n2'])).stdout.toString()).toBe('n2 leads\n')
     const json = await run(['status', '--json'])

@@ -2,6 +2,7 @@
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import type { NewMember } from '../../src/api/protocol.ts'
 
 /** What goes wrong with the next request that `on` (default: any) lets in. */
 export type Fault = { readonly on?: (request: SeenRequest) => boolean } & (
@@ -31,6 +32,18 @@ type Reply = { status: number; headers: Record<string, string>; body: Buffer }
 export class MemoryState {
   revision = 0
   leader = 'n1'
+  /** Who answers, as it sees itself. */
+  self = 'n1'
+  /** Members by their ids, with what is not made up of those. */
+  readonly members = new Map<
+    string,
+    { readonly peer?: string; readonly http?: string; readonly p2p?: string }
+  >([
+    ['n1', {}],
+    ['n2', {}],
+    ['n3', {}],
+  ])
+  readonly learners = new Set<string>()
   readonly stores = new Map<string, Map<string, Stored>>([['default', new Map()]])
   /** Writes that took effect. */
   writes = 0
@@ -117,6 +130,7 @@ export class MemoryServer {
       return json(200, { principal, grants: stores.map((store) => ({ store, access: 'read-write' })) })
     }
     if (path === '/v1/cluster') return json(200, this.#cluster())
+    if (path.startsWith('/v1/cluster/members')) return this.#changeMembers(request.method, path, body)
     if (path === '/v1/cluster/leader') {
       const { to } = JSON.parse(body.toString()) as { to: string }
       if (!/^n[123]$/.test(to)) return problem(400, 'invalid-request', { field: 'to' })
@@ -187,23 +201,53 @@ export class MemoryServer {
   }
 
   #cluster(): unknown {
-    const member = (id: string, number: number): unknown => ({
-      id,
-      role: this.state.leader === id ? 'leader' : id === 'n3' ? 'unknown' : 'follower',
-      voter: true,
-      http: `http://127.0.0.1:${7000 + number}`,
-      p2p: `/ip4/127.0.0.1/tcp/${7100 + number}`,
-      peer: `12D3KooW${id}`,
-      ...(id === 'n3'
-        ? {}
-        : { version: '0.1.0', term: 4, commitIndex: 90, lastApplied: 90 - number, lag: number }),
-      healthy: id !== 'n3',
-      alarms: [],
-      self: id === 'n1',
-    })
-    const { leader, revision } = this.state
-    const members = ['n1', 'n2', 'n3'].map((id, index) => member(id, index + 1))
-    return { cluster: 'dev', id: '00ff', leader, term: 4, revision, members }
+    const { leader, revision, members, learners } = this.state
+    const describe = (id: string): unknown => {
+      const number = Number(id.slice(1))
+      const { peer = `12D3KooW${id}`, http, p2p } = members.get(id) ?? {}
+      const role =
+        leader === id ? 'leader' : learners.has(id) ? 'learner' : id === 'n3' ? 'unknown' : 'follower'
+      return {
+        id,
+        role,
+        voter: role !== 'learner',
+        http: http ?? `http://127.0.0.1:${7000 + number}`,
+        p2p: p2p ?? `/ip4/127.0.0.1/tcp/${7100 + number}`,
+        peer,
+        ...(id === 'n3'
+          ? {}
+          : { version: '0.1.0', term: 4, commitIndex: 90, lastApplied: 90 - number, lag: number }),
+        ...(id === 'n1' ? { digest: { index: 64, digest: 'abcdef0123456789'.repeat(2) } } : {}),
+        healthy: id !== 'n3',
+        alarms: [],
+        self: id === this.state.self,
+      }
+    }
+    return {
+      cluster: 'dev',
+      id: '00ff',
+      leader,
+      term: 4,
+      revision,
+      members: [...members.keys()].map(describe),
+    }
+  }
+
+  #changeMembers(method: string, path: string, body: Buffer): Reply {
+    const { members, learners } = this.state
+    if (method === 'DELETE') {
+      const id = path.slice(path.lastIndexOf('/') + 1)
+      if (!members.delete(id)) return problem(404, 'not-found')
+      return json(200, { id })
+    }
+    const { replaces, ...member } = JSON.parse(body.toString()) as NewMember
+    if (replaces !== undefined) members.delete(replaces)
+    if (members.has(member.id)) return problem(409, 'member-exists', { field: 'id' })
+    members.set(member.id, member)
+    learners.add(member.id)
+    // Caught up by the second look.
+    setTimeout(() => learners.delete(member.id), 300)
+    return json(202, { id: member.id, peer: member.peer })
   }
 }
 
