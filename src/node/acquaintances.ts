@@ -2,7 +2,8 @@
 //
 // A node that was away may know nobody of those who belong now, and they would stay strangers to it. So whoever sees from
 // a status that a peer goes by an older configuration tells it who the members are (`safety.md`, rule 15). The same word
-// tells a node that it was removed while it was away.
+// tells a node that it was removed while it was away. All of it is about committed configurations: what may be taken back
+// need not be known to everybody.
 
 import type { Configuration, Member, MemberId } from '../raft/types.ts'
 
@@ -15,8 +16,8 @@ export class Acquaintances {
   readonly #told = new Map<MemberId, Known>()
   /** Members that say that this node is none. */
   readonly #deniers = new Set<MemberId>()
-  /** The highest index of a configuration that any peer goes by. */
-  #highest = 0
+  /** The highest index of a configuration that any peer goes by; below 0 while none has said. */
+  #highest = -1
 
   constructor(self: MemberId) {
     this.#self = self
@@ -67,12 +68,12 @@ export class Acquaintances {
   }
 
   /**
-   * Whether this node was removed: the members know of no newer configuration than one without it. While it only lags behind
-   * in reading the log, they do.
+   * Whether this node was removed: the members know of no newer committed configuration than one without it. While it only
+   * lags behind in reading the log, they do.
    */
   isRemoved(own: Known): boolean {
     const { index, members } = this.newest(own)
-    return this.#highest > 0 && index >= this.#highest && !members.some(({ peer }) => peer === this.#self)
+    return this.#highest >= 0 && index >= this.#highest && !members.some(({ peer }) => peer === this.#self)
   }
 
   /** Those who say that this node is no member. */

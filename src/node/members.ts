@@ -43,6 +43,8 @@ export class Members {
   /** Takes no requests until then, because it is about to be removed. */
   #drainingUntil = 0
   #wasRemoved = false
+  /** What `index` was when it was last looked at. */
+  #lastIndex = 0
 
   constructor(ports: MembersPorts) {
     this.#ports = ports
@@ -70,6 +72,9 @@ export class Members {
   /** To be called with every tick of the replica. */
   tick(): void {
     this.#keeper?.tick()
+    if (this.index === this.#lastIndex) return
+    this.#lastIndex = this.index
+    this.configurationChanged()
   }
 
   close(): void {
@@ -80,17 +85,19 @@ export class Members {
 
   /** The members by the configuration that holds here. */
   get present(): readonly Member[] {
-    return this.#known.members
+    return this.#replica?.raft.log.configuration.configuration.members ?? this.#known.members
   }
 
-  /** The index of that configuration. */
+  /** The index of the last configuration that is known here to be committed. */
   get index(): number {
     return this.#known.index
   }
 
-  /** The members by the newest configuration that is known here, by the own log or by the word of a member. */
+  /** The members by the newest configuration that is known here: by the own log, or by the word of a member. */
   get newest(): readonly Member[] {
-    return this.#acquaintances.newest(this.#known).members
+    const told = this.#acquaintances.newest(this.#known)
+    const holding = this.#replica?.raft.log.configuration.index ?? 0
+    return told.index > holding ? told.members : this.present
   }
 
   /** For a node that joins; undefined while this one does not take part. */
@@ -100,8 +107,11 @@ export class Members {
     return { founding: identity.founding, ...this.#replica.raft.log.configuration }
   }
 
+  /** The last configuration that is known here to be committed. What the log begins with is. */
   get #known(): Known {
-    if (this.#replica !== undefined) return knownFrom(this.#replica.raft.log.configuration)
+    const log = this.#replica?.raft.log
+    const committed = log?.configurations.findLast((at, place) => place === 0 || at.index <= log.commitIndex)
+    if (committed !== undefined) return knownFrom(committed)
     const identity = this.#ports.identity()
     return {
       index: 0,
@@ -142,7 +152,7 @@ export class Members {
     return known?.id ?? peer
   }
 
-  /** The configuration that holds is another. */
+  /** The configuration that holds, or the last committed one, is another. */
   configurationChanged(): void {
     this.#retain()
     this.#apply()
@@ -192,10 +202,11 @@ export class Members {
 
   /** Why this node takes no requests though it runs; undefined when it does. */
   get closedBecause(): string | undefined {
+    if (this.#replica === undefined) return undefined
     if (this.#isRemoved) return 'this node was removed from the cluster'
     if (this.#ports.now() < this.#drainingUntil) return 'this node is about to be removed from the cluster'
     const { deniers } = this.#acquaintances
-    if (deniers.length === 0 || this.#replica?.raft.leader !== undefined) return undefined
+    if (deniers.length === 0 || this.#replica.raft.leader !== undefined) return undefined
     return `${deniers.map((peer) => this.name(peer)).join(', ')} say that this node is no member of the cluster`
   }
 

@@ -39,7 +39,7 @@ export type PeerMessage =
       readonly p2p: string
       /** The highest command version that its program understands. */
       readonly commandVersion: number
-      /** The index of the configuration that it goes by. */
+      /** The index of the last configuration that it knows to be committed. */
       readonly configurationIndex: number
       /** Its boot, while it makes up for a log that it lost: nothing that it said before counts (rule 7). */
       readonly rebuilding?: number
@@ -48,7 +48,7 @@ export type PeerMessage =
       /** The digest of its state as of the entry at `index`, when it last took one. */
       readonly digest?: StateDigest
     }
-  /** Who belongs to the cluster by the configuration at `index`: told to one that goes by an older one (rule 15). */
+  /** Who belongs to the cluster by the committed configuration at `index`: told to one that knows an older one only (rule 15). */
   | { readonly type: 'members'; readonly index: number; readonly members: readonly Member[] }
   /** Asks the leader to hand over to `to` (a member's id, as people write it). */
   | { readonly type: 'transferLeadership'; readonly to: string }

@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import { pino } from 'pino'
 import { Node } from '../../src/node/node.ts'
-import type { NodeSettings } from '../../src/node/settings.ts'
+import type { NodeAddress, NodeSettings } from '../../src/node/settings.ts'
 import type { Executed } from '../../src/node/surface.ts'
 import type { Item } from '../../src/store/types.ts'
 import { MemoryDisk, seeded } from '../store/memory-disk.ts'
@@ -54,10 +54,19 @@ class Machine {
   life = new Life()
   failure: Error | undefined
 
-  constructor(id: string, disk: MemoryDisk) {
+  /** The name its addresses are made of. */
+  host: string
+
+  constructor(id: string, disk: MemoryDisk, peer = `peer-${id}`) {
     this.id = id
-    this.peer = `peer-${id}`
+    this.peer = peer
     this.disk = disk
+    this.host = id
+  }
+
+  get address(): NodeAddress {
+    const { id, peer, host } = this
+    return { id, peer, http: `http://${host}`, p2p: `/dns4/${host}/tcp/1` }
   }
 }
 
@@ -65,8 +74,10 @@ export class Town implements AsyncDisposable {
   readonly network: MemoryNetwork
   readonly #options: TownOptions
   readonly #random: () => number
-  readonly #machines: Machine[]
-  readonly #settings: Omit<NodeSettings, 'id'>
+  #machines: Machine[]
+  readonly #settings: Omit<NodeSettings, 'id' | 'nodes'>
+  /** Machines put up so far, each with a seed of its own. */
+  #built: number
 
   private constructor(options: TownOptions) {
     this.#options = options
@@ -80,14 +91,9 @@ export class Town implements AsyncDisposable {
       const disk = new MemoryDisk({ seed: options.seed + at, syncs: options.syncs ?? true })
       return new Machine(`n${at + 1}`, disk)
     })
+    this.#built = this.#machines.length
     this.#settings = {
       cluster: 'town',
-      nodes: this.#machines.map(({ id, peer }) => ({
-        id,
-        peer,
-        http: `http://${id}`,
-        p2p: `/dns4/${id}/tcp/1`,
-      })),
       stores: [{ name: 'default' }],
       tokens: [{ name: 'admin', hash: token, principal: { type: 'admin' } }],
       valueBytes: 1024,
@@ -110,6 +116,26 @@ export class Town implements AsyncDisposable {
 
   get ids(): readonly string[] {
     return this.#machines.map(({ id }) => id)
+  }
+
+  /** Puts up a machine with an empty disk, in the place of one with that name if there is one, which is gone then. */
+  async build(id: string, peer = `peer-${id}`): Promise<void> {
+    const seed = this.#options.seed + this.#built
+    this.#built++
+    const disk = new MemoryDisk({ seed, syncs: this.#options.syncs ?? true })
+    await disk.makeDirectory(data)
+    await disk.syncDirectory('/')
+    this.#machines = [...this.#machines.filter((machine) => machine.id !== id), new Machine(id, disk, peer)]
+  }
+
+  /** From its next start on a machine is reached elsewhere. */
+  move(id: string, host: string): void {
+    this.#machine(id).host = host
+  }
+
+  /** The address and peer id of a machine, as an operator would name them. */
+  address(id: string): NodeAddress {
+    return this.#machine(id).address
   }
 
   node(id: string): Node {
@@ -139,7 +165,7 @@ export class Town implements AsyncDisposable {
     machine.failure = undefined
     const hello = { clusterId: undefined, id, boot: 0 }
     machine.node = await Node.start(
-      { ...this.#settings, id },
+      { ...this.#settings, id, nodes: this.#machines.map(({ address }) => address) },
       {
         data,
         disk: machine.disk,
