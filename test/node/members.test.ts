@@ -77,10 +77,7 @@ describe('a node that is added', () => {
     const leader = await town.leader()
     const follower = town.ids.find((id) => id !== leader && id !== 'n4') ?? ''
     await town.node(follower).addMember(town.address('n4'), soon())
-    expect(shown(town, follower).find(({ id }) => id === 'n4')).toMatchObject({
-      voter: false,
-      role: 'learner',
-    })
+    expect(shown(town, follower).find(({ id }) => id === 'n4')).toMatchObject({ voter: false })
     await until(() => voters(town, follower).length === 4, 'n4 votes')
     await town.ready(['n4'])
     expect(await town.get('n4', 'k')).toBe('49')
