@@ -21,6 +21,8 @@ export type MembersPorts = {
   readonly transport: Transport
   /** The clock of `performance.now()`. */
   readonly now: () => number
+  /** A signal that aborts after so many milliseconds. */
+  readonly timeout: (ms: number) => AbortSignal
   readonly electionMs: number
   /** What a member said of itself lately, this node too. */
   readonly status: (peer: MemberId) => Status | undefined
@@ -230,13 +232,14 @@ export class Members {
 
   /** Has the leader see to a wish; resolves once it is committed, and known here if that is soon. See `requestChange`. */
   async change(wish: Wish, options: WaitOptions): Promise<void> {
-    const { now, statusChange, transport } = this.#ports
+    const { now, statusChange, timeout, transport } = this.#ports
     const index = await requestChange(wish, options, {
       self: this.#self,
       now,
       leader: () => this.#replica?.raft.leader,
       change: (wanted, how) => this.#change(wanted, how),
       ask: (peer, question, signal) => transport.ask(peer, question, { signal }),
+      timeout,
       statusChange,
     })
     // So that who asks this node next sees what was done. A node that is removed may never hear of it.
@@ -261,10 +264,10 @@ export class Members {
   }
 
   async #drainMember({ peer, id }: Member): Promise<void> {
-    const { transport, logger } = this.#ports
+    const { transport, timeout, logger } = this.#ports
     if (peer === this.#self) return this.#drain()
     if (!transport.isConnected(peer)) return
-    const signal = AbortSignal.timeout(drainMs.finishing + 500)
+    const signal = timeout(drainMs.finishing + 500)
     try {
       await transport.ask(peer, { type: 'drain' }, { signal })
     } catch (error) {

@@ -96,6 +96,7 @@ export class Node implements NodeSurface {
       identity: () => storage.identity,
       transport: parts.transport,
       now: parts.surroundings.now,
+      timeout: parts.timeout ?? ((ms) => AbortSignal.timeout(ms)),
       electionMs: settings.electionMs,
       status: (peer) => (peer === parts.transport.self ? this.#ownStatus() : this.#view.status(peer)),
       statusChange: (ms) => this.#statusChange(ms),
@@ -532,7 +533,8 @@ export class Node implements NodeSurface {
   }
 
   #statusOf(replica: Replica, opened: Opened): Extract<PeerMessage, { type: 'status' }> {
-    const { role, term, commitIndex } = replica.status
+    const { role, term, commitIndex, rebuilding, stateless } = replica.status
+    const digest = opened.machine.digestAt
     return {
       type: 'status',
       version,
@@ -547,7 +549,9 @@ export class Node implements NodeSurface {
       p2p: this.#own.p2p,
       commandVersion,
       configurationIndex: this.#members.index,
-      repairing: false,
+      repairing: stateless,
+      ...(rebuilding === undefined ? {} : { rebuilding }),
+      ...(digest === undefined ? {} : { digest }),
     }
   }
 

@@ -139,6 +139,7 @@ export class Process {
               this.enter(() => void handlers.question(from, question).then(resolve, reject))
             }),
           refused: (...told) => this.enter(() => handlers.refused(...told)),
+          turnedAway: (...told) => this.enter(() => handlers.turnedAway(...told)),
         }),
       introduce: (hello) => transport.introduce(hello),
       setPeers: (peers) => transport.setPeers(peers),
