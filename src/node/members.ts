@@ -105,7 +105,7 @@ export class Members {
   /** For a node that joins; undefined while this one does not take part. */
   membership(): Membership | undefined {
     const identity = this.#ports.identity()
-    if (this.#replica === undefined || identity.type === 'empty') return undefined
+    if (this.#replica === undefined || identity.type !== 'founded') return undefined
     return { founding: identity.founding, ...this.#replica.raft.log.configuration }
   }
 
@@ -115,15 +115,21 @@ export class Members {
     const committed = log?.configurations.findLast((at, place) => place === 0 || at.index <= log.commitIndex)
     if (committed !== undefined) return knownFrom(committed)
     const identity = this.#ports.identity()
-    return {
-      index: 0,
-      members: identity.type === 'founded' ? identity.founding.configuration.members : [],
+    switch (identity.type) {
+      case 'empty':
+        return { index: 0, members: [] }
+      case 'founded':
+        return { index: 0, members: identity.founding.configuration.members }
+      case 'rebuilding':
+        return { index: 0, members: identity.configuration?.members ?? [] }
+      default:
+        return identity satisfies never
     }
   }
 
   /**
-   * Whom to admit: everybody in a configuration of the own log, and whom such a peer names as a member; before the founding, the
-   * nodes of the file (rule 15). Whom to dial: those who belong now, unless this node does not.
+   * Whom to admit: everybody in a configuration of the own log, and whom such a peer names as a member; while none is known,
+   * the nodes of the file (rule 15). Whom to dial: those who belong now, unless this node does not.
    */
   peers(): Peer[] {
     const { nodes, identity } = this.#ports
@@ -135,7 +141,8 @@ export class Members {
       known.id = id
       for (const address of addresses) known.addresses.add(address)
     }
-    if (identity().type === 'empty') for (const node of nodes) admit(node, node.p2p)
+    const isKnowing = identity().type === 'founded' || this.present.length > 0
+    if (!isKnowing) for (const node of nodes) admit(node, node.p2p)
     else {
       const configurations = this.#replica?.raft.log.configurations ?? []
       const past = configurations.flatMap((at) => at.configuration.members)
