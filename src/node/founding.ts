@@ -217,26 +217,26 @@ async function whileKnown(options: FoundingOptions, membership: Membership): Pro
   return undefined
 }
 
-function addCommand({ id, http, p2p, peer }: NodeAddress): string {
-  return `\`trivet member add ${id} --http ${http} --p2p ${p2p} --peer ${peer}\``
-}
-
-function replaceCommand({ id, http, p2p, peer }: NodeAddress): string {
-  return `\`trivet member replace ${id} --http ${http} --p2p ${p2p} --peer ${peer}\``
-}
-
-/** This node was a member and has lost its log: it goes on as one whose word does not count yet (rule 7). */
+/** This node was a member and has lost its log: what it is of, a member knows. It takes no part before it has been demoted. */
 async function whileRebuilding(
   options: FoundingOptions,
   why: string,
   answers: ReadonlyMap<Peer, Known>,
 ): Promise<string | undefined> {
   const membership = newestMembership(answers)
-  if (membership === undefined) {
+  if (membership?.configuration.members.some(({ peer }) => peer === options.own.peer) !== true) {
     return `waiting for a member to tell ${options.own.id} which cluster it belongs to: ${why}`
   }
   await options.join(membership)
   return undefined
+}
+
+function addCommand({ id, http, p2p, peer }: NodeAddress): string {
+  return `\`trivet member add ${id} --http ${http} --p2p ${p2p} --peer ${peer}\``
+}
+
+function replaceCommand({ id, http, p2p, peer }: NodeAddress): string {
+  return `\`trivet member replace ${id} --http ${http} --p2p ${p2p} --peer ${peer}\``
 }
 
 /** Returns what there is to wait for, or undefined when something was done. */

@@ -17,6 +17,8 @@ export type MemberRequestPorts = {
     options: { readonly again: boolean; readonly deadline: number },
   ) => Promise<ChangeAnswer>
   readonly ask: (peer: MemberId, question: Question, signal: AbortSignal) => Promise<Answer>
+  /** A signal that aborts after so many milliseconds. */
+  readonly timeout: (ms: number) => AbortSignal
   /** Resolves with the next change of role, term or leader, or after `ms`. */
   readonly statusChange: (ms: number) => Promise<void>
 }
@@ -62,7 +64,7 @@ async function ask(
   ports: MemberRequestPorts,
   signal: AbortSignal | undefined,
 ): Promise<ChangeAnswer> {
-  const timeout = AbortSignal.timeout(request.timeoutMs)
+  const timeout = ports.timeout(request.timeoutMs)
   const either = signal === undefined ? timeout : AbortSignal.any([signal, timeout])
   try {
     const answer = await ports.ask(leader, { type: 'changeMembers', ...request }, either)

@@ -21,6 +21,8 @@ export type MembersPorts = {
   readonly transport: Transport
   /** The clock of `performance.now()`. */
   readonly now: () => number
+  /** A signal that aborts after so many milliseconds. */
+  readonly timeout: (ms: number) => AbortSignal
   readonly electionMs: number
   /** What a member said of itself lately, this node too. */
   readonly status: (peer: MemberId) => Status | undefined
@@ -113,15 +115,21 @@ export class Members {
     const committed = log?.configurations.findLast((at, place) => place === 0 || at.index <= log.commitIndex)
     if (committed !== undefined) return knownFrom(committed)
     const identity = this.#ports.identity()
-    return {
-      index: 0,
-      members: identity.type === 'founded' ? identity.founding.configuration.members : [],
+    switch (identity.type) {
+      case 'empty':
+        return { index: 0, members: [] }
+      case 'founded':
+        return { index: 0, members: identity.founding.configuration.members }
+      case 'rebuilding':
+        return { index: 0, members: identity.configuration?.members ?? [] }
+      default:
+        return identity satisfies never
     }
   }
 
   /**
-   * Whom to admit: everybody in a configuration of the own log, and whom such a peer names as a member; before the founding, the
-   * nodes of the file (rule 15). Whom to dial: those who belong now, unless this node does not.
+   * Whom to admit: everybody in a configuration of the own log, and whom such a peer names as a member; while none is known,
+   * the nodes of the file (rule 15). Whom to dial: those who belong now, unless this node does not.
    */
   peers(): Peer[] {
     const { nodes, identity } = this.#ports
@@ -133,7 +141,8 @@ export class Members {
       known.id = id
       for (const address of addresses) known.addresses.add(address)
     }
-    if (identity().type === 'empty') for (const node of nodes) admit(node, node.p2p)
+    const isKnowing = identity().type === 'founded' || this.present.length > 0
+    if (!isKnowing) for (const node of nodes) admit(node, node.p2p)
     else {
       const configurations = this.#replica?.raft.log.configurations ?? []
       const past = configurations.flatMap((at) => at.configuration.members)
@@ -230,13 +239,14 @@ export class Members {
 
   /** Has the leader see to a wish; resolves once it is committed, and known here if that is soon. See `requestChange`. */
   async change(wish: Wish, options: WaitOptions): Promise<void> {
-    const { now, statusChange, transport } = this.#ports
+    const { now, statusChange, timeout, transport } = this.#ports
     const index = await requestChange(wish, options, {
       self: this.#self,
       now,
       leader: () => this.#replica?.raft.leader,
       change: (wanted, how) => this.#change(wanted, how),
       ask: (peer, question, signal) => transport.ask(peer, question, { signal }),
+      timeout,
       statusChange,
     })
     // So that who asks this node next sees what was done. A node that is removed may never hear of it.
@@ -261,10 +271,10 @@ export class Members {
   }
 
   async #drainMember({ peer, id }: Member): Promise<void> {
-    const { transport, logger } = this.#ports
+    const { transport, timeout, logger } = this.#ports
     if (peer === this.#self) return this.#drain()
     if (!transport.isConnected(peer)) return
-    const signal = AbortSignal.timeout(drainMs.finishing + 500)
+    const signal = timeout(drainMs.finishing + 500)
     try {
       await transport.ask(peer, { type: 'drain' }, { signal })
     } catch (error) {

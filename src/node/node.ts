@@ -96,6 +96,7 @@ export class Node implements NodeSurface {
       identity: () => storage.identity,
       transport: parts.transport,
       now: parts.surroundings.now,
+      timeout: parts.timeout ?? ((ms) => AbortSignal.timeout(ms)),
       electionMs: settings.electionMs,
       status: (peer) => (peer === parts.transport.self ? this.#ownStatus() : this.#view.status(peer)),
       statusChange: (ms) => this.#statusChange(ms),
@@ -131,6 +132,14 @@ export class Node implements NodeSurface {
         if (node !== undefined) node.#fatal(error)
       },
     })
+    const damage = storage.rebuilding ?? storage.stateless
+    if (damage !== undefined) {
+      // Its log or its state is not what it promised to hold, and the core knows no such member.
+      await storage.close()
+      throw new Error(
+        `${damage.why} The node stays out of its cluster until it has been demoted or has a new state.`,
+      )
+    }
     node = new Node(settings, own, parts, storage)
     try {
       await node.#listen()
@@ -524,7 +533,8 @@ export class Node implements NodeSurface {
   }
 
   #statusOf(replica: Replica, opened: Opened): Extract<PeerMessage, { type: 'status' }> {
-    const { role, term, commitIndex } = replica.status
+    const { role, term, commitIndex, rebuilding, stateless } = replica.status
+    const digest = opened.machine.digestAt
     return {
       type: 'status',
       version,
@@ -539,7 +549,9 @@ export class Node implements NodeSurface {
       p2p: this.#own.p2p,
       commandVersion,
       configurationIndex: this.#members.index,
-      repairing: false,
+      repairing: stateless,
+      ...(rebuilding === undefined ? {} : { rebuilding }),
+      ...(digest === undefined ? {} : { digest }),
     }
   }
 

@@ -1,6 +1,7 @@
 // What the surfaces (REST, the embedded store, the command line) may ask of a node.
 
 import type { Role } from '../raft/types.ts'
+import type { Digest } from '../store/state-rows.ts'
 import type { Command, Outcome, StateReader } from '../store/types.ts'
 
 /** How long to wait: `deadline` on the clock of `performance.now()`, in milliseconds. */
@@ -26,9 +27,6 @@ export type Executed = {
   readonly revision: number
   readonly timing: WriteTiming
 }
-
-/** The digest of a state as of the entry at `index`, 32 hex digits. */
-export type StateDigest = { readonly index: number; readonly digest: string }
 
 /** A node that shall become a member. */
 export type Newcomer = {
@@ -61,7 +59,7 @@ export type MemberStatus = {
   readonly healthy: boolean
   readonly alarms: readonly string[]
   /** The digest of its state, when it last took one: equal on all members at the same entry. */
-  readonly digest: StateDigest | undefined
+  readonly digest: Digest | undefined
   readonly self: boolean
 }
 

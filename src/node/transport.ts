@@ -2,10 +2,10 @@
 
 import type { ErrorCode } from '../errors.ts'
 import type { Configuration, Member, MemberId, Message, Role } from '../raft/types.ts'
+import type { Digest } from '../store/state-rows.ts'
 import type { CommandBatch, Founding } from '../store/types.ts'
 import type { Wish } from './membership.ts'
 import type { ChangeAnswer } from './membership-keeper.ts'
-import type { StateDigest } from './surface.ts'
 
 /** Everything that travels between two nodes of a cluster. */
 export type PeerMessage =
@@ -46,7 +46,7 @@ export type PeerMessage =
       /** Its log is sound, its state is not yet: it votes and acknowledges, but does not serve (rule 8). */
       readonly repairing: boolean
       /** The digest of its state as of the entry at `index`, when it last took one. */
-      readonly digest?: StateDigest
+      readonly digest?: Digest
     }
   /** Who belongs to the cluster by the committed configuration at `index`: told to one that knows an older one only (rule 15). */
   | { readonly type: 'members'; readonly index: number; readonly members: readonly Member[] }

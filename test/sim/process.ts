@@ -138,8 +138,8 @@ export class Process {
             new Promise((resolve, reject) => {
               this.enter(() => void handlers.question(from, question).then(resolve, reject))
             }),
-          turnedAway: (...told) => this.enter(() => handlers.turnedAway(...told)),
           refused: (...told) => this.enter(() => handlers.refused(...told)),
+          turnedAway: (...told) => this.enter(() => handlers.turnedAway(...told)),
         }),
       introduce: (hello) => transport.introduce(hello),
       setPeers: (peers) => transport.setPeers(peers),
