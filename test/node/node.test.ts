@@ -159,6 +159,25 @@ describe('a node whose disk fails', () => {
   })
 })
 
+describe('a node whose disk hangs', () => {
+  it('hands leadership over, neither ends nor campaigns, and goes on when the disk does', async () => {
+    await using town = await Town.start({ seed: 42 })
+    const leader = await town.leader()
+    const survivors = town.ids.filter((id) => id !== leader)
+    const [through] = survivors
+    if (through === undefined) throw new Error('survivors')
+    const release = town.disk(leader).hold('write')
+    await town.set(through, 'k', 'v', 8000)
+    const leads = (id: string) => town.node(id).status?.role === 'leader'
+    await until(() => survivors.some(leads) && !leads(leader))
+    await town.set(through, 'k', 'w', 8000)
+    expect(town.failure(leader)).toBeUndefined()
+    release()
+    await until(() => town.node(leader).unreadiness().length === 0)
+    expect(await town.get(leader, 'k')).toBe('w')
+  })
+})
+
 describe('a deposed leader', () => {
   it('never answers a read from its past, and says outcome-unknown for a write it cannot commit', async () => {
     await using town = await Town.start({ seed: 51 })

@@ -1,8 +1,11 @@
 // What the log promises, one behaviour at a time: rules 1 to 5 of safety, and how it refuses.
 
+import { execFile } from 'node:child_process'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
 import { describe, expect, it } from 'vitest'
 import type { Entry } from '../../src/raft/types.ts'
 import { realDisk } from '../../src/store/real-disk.ts'
@@ -830,3 +833,27 @@ describe('a disk with a reserve', () => {
     }
   })
 })
+
+it.skipIf(process.platform !== 'linux')(
+  'a disk of the machine that refuses a write ends the log there, and it opens with all it acknowledged',
+  async () => {
+    const parent = await mkdtemp(join(tmpdir(), 'trivet-log-'))
+    try {
+      const place = join(parent, 'log')
+      const child = fileURLToPath(new URL('limited-child.ts', import.meta.url))
+      // In blocks of 512 or 1,024 bytes, as the shell counts; more than the header and less than a segment.
+      const limited = `ulimit -f 300; exec "${process.execPath}" "${child}" "${place}"`
+      const { stdout } = await promisify(execFile)('sh', ['-c', limited])
+      const told: { acknowledged: number; error: string; again: string } = JSON.parse(stdout)
+      expect(told.error).toContain('EFBIG')
+      expect(told.again).toContain('takes nothing more')
+      expect(told.acknowledged).toBeGreaterThan(20)
+      const options = { disk: realDisk, directory: place, node, now: Date.now, applied: undefined }
+      const onNotice = (error: Error) => expect.fail(error.message)
+      const { recovered } = await Wal.open({ ...options, onNotice })
+      expect(recovered.lastIndex).toBeGreaterThanOrEqual(told.acknowledged)
+    } finally {
+      await rm(parent, { recursive: true })
+    }
+  },
+)
