@@ -20,6 +20,10 @@ export const headers = {
   expires: 'Trivet-Expires',
   /** On a request: how long the node may take, a duration from 10ms to 60s. */
   timeout: 'Trivet-Timeout',
+  /** On a write: `<id>; seq=<n>; acked=<m>`, its number in a session and up to which number outcomes may be forgotten. */
+  session: 'Trivet-Session',
+  /** `true` on an answer to a write that was decided before, when it came for the first time. */
+  replayed: 'Idempotency-Replayed',
 } as const
 
 /** The media type of every error's body. */
@@ -68,6 +72,9 @@ export type Written = {
 
 /** DELETE of a key. */
 export type Deleted = { readonly revision: number; readonly deleted: boolean }
+
+/** POST /v1/sessions. */
+export type SessionOpened = { readonly session: string }
 
 export type ListedKey = {
   readonly key: string
