@@ -73,9 +73,6 @@ export type Written = {
 /** DELETE of a key. */
 export type Deleted = { readonly revision: number; readonly deleted: boolean }
 
-/** POST /v1/sessions. */
-export type SessionOpened = { readonly session: string }
-
 export type ListedKey = {
   readonly key: string
   /** The revision that last wrote it. */

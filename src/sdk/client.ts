@@ -16,7 +16,7 @@ export type ConnectOptions = {
   readonly token?: TokenSource | undefined
   /** How long a call may take, all its tries together. Default 5 s. */
   readonly timeout?: Duration | undefined
-  /** Used instead of the global `fetch`. A write is tried again only where its errors prove that nothing was sent. */
+  /** Used instead of the global `fetch`. */
   readonly fetch?: Fetch | undefined
 }
 
@@ -75,7 +75,7 @@ export class RemoteClient implements Client {
 
   async open(name: string, options: CallOptions = {}): Promise<RemoteStore> {
     const path = storePath(name)
-    const answer = await this.#send({ method: 'GET', path, write: false, signal: options.signal })
+    const answer = await this.#send({ method: 'GET', path, effect: 'none', signal: options.signal })
     read(answer, false, (body) => string(body, 'name'))
     return this.store(name)
   }
@@ -86,12 +86,12 @@ export class RemoteClient implements Client {
   }
 
   async me(options: CallOptions = {}): Promise<Me> {
-    return readMe(await this.#send({ method: 'GET', path: '/v1/me', write: false, signal: options.signal }))
+    return readMe(await this.#send({ method: 'GET', path: '/v1/me', effect: 'none', signal: options.signal }))
   }
 
   async cluster(options: CallOptions = {}): Promise<ClusterDescription> {
     return readCluster(
-      await this.#send({ method: 'GET', path: '/v1/cluster', write: false, signal: options.signal }),
+      await this.#send({ method: 'GET', path: '/v1/cluster', effect: 'none', signal: options.signal }),
     )
   }
 
@@ -101,7 +101,7 @@ export class RemoteClient implements Client {
       path: '/v1/cluster/leader',
       headers: { 'Content-Type': 'application/json' },
       body: JSON.stringify({ to }),
-      write: true,
+      effect: 'unguarded',
       signal: options.signal,
     })
   }

@@ -94,7 +94,7 @@ describe('trivet set', () => {
   })
 
   it('exits with 5 when nobody can tell whether it took effect', async () => {
-    server.faults.push({ type: 'cutAfter' })
+    server.faults.push({ type: 'garbage' })
     const { status, stdout, stderr } = await run(['set', 'k', 'v'])
     expect(status).toBe(5)
     expect(stderr).toMatch(/^outcome-unknown: The write may or may not take effect: [^\n]+\n$/)
