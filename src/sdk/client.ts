@@ -47,11 +47,14 @@ export interface Client extends AsyncDisposable {
  * ```
  */
 export function connect(options: ConnectOptions): Client {
-  return connectRemote(options)
+  return connectRemote(options, { fewWrites: false })
 }
 
-/** The same, as the class that shows more of the protocol: for the command line. */
-export function connectRemote(options: ConnectOptions): RemoteClient {
+/** The same, as the class that shows more of the protocol: for the command line, which lives for a write or two. */
+export function connectRemote(
+  options: ConnectOptions,
+  { fewWrites }: { readonly fewWrites: boolean },
+): RemoteClient {
   // Called as a bare name: browsers refuse a fetch that is called as a method of something else.
   const { fetch: own } = options
   const fetch: Fetch = own ?? ((url, init) => globalThis.fetch(url, init))
@@ -61,6 +64,7 @@ export function connectRemote(options: ConnectOptions): RemoteClient {
     timeoutMs: toMilliseconds(options.timeout ?? '5s', 'timeout'),
     fetch: (url, init) => fetch(url, init),
     random: Math.random,
+    fewWrites,
   })
   return new RemoteClient(requester)
 }

@@ -4,7 +4,7 @@ import { headers as fieldNames, timeouts } from '../api/protocol.ts'
 import { TrivetError } from '../errors.ts'
 import { readSession } from './answers.ts'
 import { Endpoints } from './endpoints.ts'
-import { type Place, WriteSession } from './session.ts'
+import { KeyPerWrite, type Place, type Places, WriteSession } from './session.ts'
 import {
   type Answer,
   type Effect,
@@ -56,6 +56,8 @@ type RequesterOptions = {
   readonly timeoutMs: number
   readonly fetch: Fetch
   readonly random: () => number
+  /** Give each write an idempotency key of its own instead of a number in a session. */
+  readonly fewWrites: boolean
 }
 
 /** Sends requests to whichever endpoint takes them. */
@@ -65,7 +67,7 @@ export class Requester {
   readonly #timeoutMs: number
   readonly #fetch: Fetch
   readonly #random: () => number
-  readonly #session: WriteSession
+  readonly #places: Places
 
   constructor(options: RequesterOptions) {
     this.#endpoints = new Endpoints(options.endpoints, options.random)
@@ -74,7 +76,8 @@ export class Requester {
     this.#fetch = options.fetch
     this.#random = options.random
     const opening = { method: 'POST', path: '/v1/sessions', effect: 'none' } as const
-    this.#session = new WriteSession(async () => readSession(await this.send(opening)))
+    const open = async (): Promise<string> => readSession(await this.send(opening))
+    this.#places = options.fewWrites ? new KeyPerWrite() : new WriteSession(open)
   }
 
   /**
@@ -133,7 +136,7 @@ export class Requester {
   async #ready(call: Call): Promise<string> {
     const { request, deadline } = call
     if (request.effect === 'once')
-      call.place ??= await this.#session.take({ deadline, signal: request.signal })
+      call.place ??= await this.#places.take({ deadline, signal: request.signal })
     const { endpoint, at } = this.#next(call)
     if (call.lastError !== undefined && at + leastAttemptMs > deadline) throw call.lastError
     await sleep(at - performance.now(), request.signal)
@@ -225,7 +228,7 @@ export class Requester {
     const headers = new Headers(request.headers)
     const token = typeof this.#token === 'function' ? await this.#token() : this.#token
     if (token !== undefined) headers.set('Authorization', `Bearer ${checkToken(token)}`)
-    if (place !== undefined) headers.set(fieldNames.session, place.header())
+    if (place !== undefined) headers.set(...place.header())
     headers.set(fieldNames.timeout, `${serverTimeout(way.patience)}ms`)
     way.signal.throwIfAborted()
     way.progress.sent = true

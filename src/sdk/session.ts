@@ -1,5 +1,6 @@
-// A client's session: every write has a number in it, so that it may be sent again until its outcome is known.
+// How a client names its writes, so that each may be sent again until its outcome is known: a number in a session, or a key.
 
+import { headers as fieldNames } from '../api/protocol.ts'
 import { TrivetError } from '../errors.ts'
 
 /** How many writes may be open at once: what the server keeps of a session. Others wait for their turn. */
@@ -8,20 +9,35 @@ const openWrites = 1024
 /** A session idle for so long is given up for a new one: the server ends it after ten minutes. */
 const longestIdleMs = 5 * 60_000
 
-/** A write's place in a session. */
+/** What a write is sent under. */
 export type Place = {
-  /** The header's value, to be asked for at each try: what is acknowledged grows. */
-  readonly header: () => string
+  /** The header's name and value, to be asked for at each try: what is acknowledged grows. */
+  readonly header: () => readonly [name: string, value: string]
   /** The write is answered, or given up: its outcome need not be kept. */
   readonly end: () => void
   /** The server does not know the session any more: other writes get places in a new one. */
   readonly expired: () => void
 }
 
-/** How long to wait: `deadline` on the clock of `performance.now()`. */
-type Wait = { readonly deadline: number; readonly signal?: AbortSignal | undefined }
+/** Gives every write its place. */
+export interface Places {
+  take(wait: Wait): Promise<Place>
+}
 
-export class WriteSession {
+/** How long to wait: `deadline` on the clock of `performance.now()`. */
+export type Wait = { readonly deadline: number; readonly signal?: AbortSignal | undefined }
+
+/** A key for each write: for a client of a few, whom a session would cost a round trip and the server ten minutes of memory. */
+export class KeyPerWrite implements Places {
+  async take(): Promise<Place> {
+    const bytes = crypto.getRandomValues(new Uint8Array(16))
+    const key = Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('')
+    return { header: () => [fieldNames.idempotencyKey, key], end: () => {}, expired: () => {} }
+  }
+}
+
+/** One session for all writes: for a client of many. */
+export class WriteSession implements Places {
   readonly #open: () => Promise<string>
   #current: Opened | undefined
 
@@ -51,7 +67,7 @@ export class WriteSession {
 
   #place(session: Opened, seq: number): Place {
     return {
-      header: () => session.header(seq),
+      header: () => [fieldNames.session, session.header(seq)],
       end: () => session.end(seq),
       expired: () => {
         if (this.#current === session) this.#current = undefined

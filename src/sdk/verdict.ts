@@ -13,7 +13,7 @@ export type Answer = {
 
 /**
  * What a request may do to the state, which decides when it may be sent again: `none` at will; `once` too, because it
- * carries its number in a session; `unguarded` only after proof that nothing happened.
+ * carries a name that the server knows it by; `unguarded` only after proof that nothing happened.
  */
 export type Effect = 'none' | 'once' | 'unguarded'
 

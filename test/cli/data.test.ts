@@ -93,6 +93,12 @@ describe('trivet set', () => {
     expect((await stored('k'))?.toString()).toBe('old')
   })
 
+  it('is sent again when nobody can tell, under the same key, and takes effect once', async () => {
+    server.faults.push({ type: 'cutAfter' })
+    expect(await run(['set', 'k', 'v'])).toMatchObject({ status: 0 })
+    expect(server.state).toMatchObject({ writes: 1, opened: 0 })
+  })
+
   it('exits with 5 when nobody can tell whether it took effect', async () => {
     server.faults.push({ type: 'garbage' })
     const { status, stdout, stderr } = await run(['set', 'k', 'v'])

@@ -41,7 +41,9 @@ export class MemoryState {
   opened = 0
   /** By id; a test may take one away, as ten minutes would. */
   readonly sessions = new Map<string, Session>()
-  /** The headers that writes came with. */
+  /** What writes under an idempotency key came to. */
+  readonly keys = new Map<string, Reply>()
+  /** The headers of session that writes came with. */
   readonly numbers: string[] = []
   /** Secrets, and which stores they open; an admin opens all. */
   readonly tokens = new Map<string, 'admin' | readonly string[]>([['secret', 'admin']])
@@ -152,6 +154,8 @@ export class MemoryServer {
 
   /** Every write is to come with its number, and takes effect once. */
   #once({ headers }: SeenRequest, write: () => Reply): Reply {
+    const key = headers['idempotency-key']
+    if (key !== undefined) return this.#underKey(String(key), write)
     const header = String(headers['trivet-session'])
     this.state.numbers.push(header)
     const [, id = '', seq, acked] = /^([\w-]+); seq=(\d+); acked=(\d+)$/.exec(header) ?? []
@@ -163,11 +167,17 @@ export class MemoryServer {
     if (number <= session.floor) return problem(400, 'invalid-request', { field: 'trivet-session' })
     if (number > session.floor + 1024) return problem(429, 'overloaded')
     const known = session.replies.get(number)
-    if (known !== undefined) {
-      return { ...known, headers: { ...known.headers, 'Idempotency-Replayed': 'true' } }
-    }
+    if (known !== undefined) return replayed(known)
     const reply = write()
     session.replies.set(number, reply)
+    return reply
+  }
+
+  #underKey(key: string, write: () => Reply): Reply {
+    const known = this.state.keys.get(key)
+    if (known !== undefined) return replayed(known)
+    const reply = write()
+    this.state.keys.set(key, reply)
     return reply
   }
 
@@ -243,6 +253,10 @@ export class MemoryServer {
     const members = ['n1', 'n2', 'n3'].map((id, index) => member(id, index + 1))
     return { cluster: 'dev', id: '00ff', leader, term: 4, revision, members }
   }
+}
+
+function replayed(reply: Reply): Reply {
+  return { ...reply, headers: { ...reply.headers, 'Idempotency-Replayed': 'true' } }
 }
 
 function json(status: number, body: unknown): Reply {

@@ -2,7 +2,7 @@
 
 import { expect, it } from 'vitest'
 import { TrivetError } from '../../src/errors.ts'
-import { type Place, WriteSession } from '../../src/sdk/session.ts'
+import { KeyPerWrite, type Place, WriteSession } from '../../src/sdk/session.ts'
 
 function soon(milliseconds = 5000): { readonly deadline: number } {
   return { deadline: performance.now() + milliseconds }
@@ -26,7 +26,7 @@ it('asks for one session, however many writes begin at once', async () => {
   const { session, opened } = sessions()
   const places = await take(session, 3)
   expect(opened()).toBe(1)
-  expect(places.map((place) => place.header())).toEqual([
+  expect(places.map((place) => place.header()[1])).toEqual([
     's1; seq=1; acked=0',
     's1; seq=2; acked=0',
     's1; seq=3; acked=0',
@@ -37,11 +37,11 @@ it('acknowledges up to the lowest number that is not answered, at each try anew'
   const { session } = sessions()
   const [first, second, third] = await take(session, 3)
   second?.end()
-  expect(third?.header()).toBe('s1; seq=3; acked=0')
+  expect(third?.header()[1]).toBe('s1; seq=3; acked=0')
   first?.end()
-  expect(third?.header()).toBe('s1; seq=3; acked=2')
+  expect(third?.header()[1]).toBe('s1; seq=3; acked=2')
   third?.end()
-  expect((await session.take(soon())).header()).toBe('s1; seq=4; acked=3')
+  expect((await session.take(soon())).header()[1]).toBe('s1; seq=4; acked=3')
 })
 
 it('gives out 1,024 numbers above the last one acknowledged, and the next in turn as they are answered', async () => {
@@ -60,7 +60,7 @@ it('gives out 1,024 numbers above the last one acknowledged, and the next in tur
   open[0]?.end()
   const last = await Promise.all(waiting)
   expect(order).toEqual([1, 2, 3])
-  expect(last.map((place) => place.header())).toEqual(
+  expect(last.map((place) => place.header()[1])).toEqual(
     [1025, 1026, 1027].map((seq) => `s1; seq=${seq}; acked=3`),
   )
 })
@@ -74,7 +74,7 @@ it('lets go of a write that is aborted while it waits, and gives its turn to the
   aborter.abort('enough')
   await expect(aborted).rejects.toBe('enough')
   lowest?.end()
-  expect((await next).header()).toBe('s1; seq=1025; acked=1')
+  expect((await next).header()[1]).toBe('s1; seq=1025; acked=1')
 })
 
 it('takes a new session once the one it has is expired, and only once', async () => {
@@ -84,8 +84,8 @@ it('takes a new session once the one it has is expired, and only once', async ()
   second?.expired()
   const place = await session.take(soon())
   first?.expired()
-  expect(place.header()).toBe('s2; seq=1; acked=0')
-  expect((await session.take(soon())).header()).toBe('s2; seq=2; acked=0')
+  expect(place.header()[1]).toBe('s2; seq=1; acked=0')
+  expect((await session.take(soon())).header()[1]).toBe('s2; seq=2; acked=0')
   expect(opened()).toBe(2)
 })
 
@@ -96,7 +96,7 @@ it('asks again for those who still have time when a session could not be opened'
     if (refusal !== undefined) throw refusal
     return 's3'
   })
-  expect((await session.take(soon())).header()).toBe('s3; seq=1; acked=0')
+  expect((await session.take(soon())).header()[1]).toBe('s3; seq=1; acked=0')
 })
 
 it('says why there is no session when time is over, and at once when none will ever be', async () => {
@@ -110,4 +110,12 @@ it('says why there is no session when time is over, and at once when none will e
     await expect(session.take(soon(30))).rejects.toMatchObject({ code })
     expect(asked).toBe(code === 'no-leader' ? 2 : 1)
   }
+})
+
+it('gives each write a key of its own where a session is not worth it, the same at each try', async () => {
+  const keys = new KeyPerWrite()
+  const [one, other] = [await keys.take(), await keys.take()]
+  expect(one.header()).toEqual(['Idempotency-Key', expect.stringMatching(/^[0-9a-f]{32}$/)])
+  expect(one.header()).toEqual(one.header())
+  expect(other.header()).not.toEqual(one.header())
 })
