@@ -106,7 +106,7 @@ export type Command =
   | { readonly type: 'openSession'; readonly token: string; readonly session: string }
 
 /** What has hit its bound, or which part of a request is at fault, where a refusal of apply has more than one meaning. */
-export type RefusedField = (typeof refusedFields)[number]
+type RefusedField = (typeof refusedFields)[number]
 
 export const refusedFields = [
   'sessions of a principal',

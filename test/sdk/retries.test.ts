@@ -62,7 +62,7 @@ describe('a write that may have had its effect', () => {
   ]
   for (const [what, fault] of ambiguous) {
     it(`is sent again elsewhere when it ${what}, and takes effect once`, async () => {
-      const { store, state, first, others } = await cluster(2, { timeout: '800ms' })
+      const { store, state, first, others } = await cluster(2, { timeout: '2s' })
       first.faults.push(fault)
       expect(await store.set('k', 'v', { ifAbsent: true })).toEqual({
         revision: 1,
@@ -314,7 +314,7 @@ describe('a read', () => {
   }
 
   it('does not spend all of its time on an endpoint that hangs', async () => {
-    const { store, first, others } = await cluster(2, { timeout: '800ms' })
+    const { store, first, others } = await cluster(2, { timeout: '2s' })
     await store.set('k', 'value')
     first.faults.push({ type: 'hang' })
     expect(await store.getText('k')).toBe('value')

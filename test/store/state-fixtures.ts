@@ -102,7 +102,7 @@ export function del(key: string | Uint8Array, options: Omit<SetOptions, 'content
 }
 
 /** The n-th session's id. */
-export function sessionId(n: number): string {
+function sessionId(n: number): string {
   return String(n).padStart(22, 's')
 }
 
