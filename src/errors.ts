@@ -59,6 +59,11 @@ export function isErrorCode(text: string): text is ErrorCode {
   return Object.hasOwn(table, text)
 }
 
+/** The HTTP status a code answers with. */
+export function statusOf(code: ErrorCode): number {
+  return table[code][0]
+}
+
 /** The details an error may carry besides its sentence. */
 export type ErrorDetails = {
   /** The field, parameter or header that is wrong. */
@@ -103,7 +108,7 @@ export class TrivetError extends Error {
 
   /** The HTTP status this code answers with. */
   get status(): number {
-    return table[this.code][0]
+    return statusOf(this.code)
   }
 
   /** The same for every error of this code. */

@@ -15,6 +15,7 @@ import type { StoreStatus, Token } from '../store/types.ts'
 import { Tokens } from './access.ts'
 import { type ConditionalHeader, refuseOtherConditions } from './conditions.ts'
 import type { Connections } from './connections.ts'
+import { repeatHeaders } from './once.ts'
 import { timeouts } from './protocol.ts'
 import { decodeKey, queryMistake, rawKey } from './url.ts'
 
@@ -40,6 +41,8 @@ export type Rule = {
   readonly judged: 'read' | 'write' | 'local'
   /** The conditional headers this route honours. */
   readonly conditions?: readonly ConditionalHeader[]
+  /** Whether it honours `Idempotency-Key` and `Trivet-Session`. */
+  readonly repeatable?: boolean
 }
 
 /** A request that passed the gate. Serves as `WaitOptions` for the node. */
@@ -80,9 +83,6 @@ declare module 'fastify' {
     rule?: Rule
   }
 }
-
-/** Headers that promise what this server does not do: refused rather than ignored. */
-const unsupportedHeaders = ['idempotency-key', 'trivet-session'] as const
 
 const noKey = new Uint8Array(0)
 
@@ -288,12 +288,10 @@ function refuseMistakes(request: FastifyRequest, rule: Rule): void {
   const mistake = queryMistake(request.query)
   if (mistake !== undefined) throw mistake
   refuseOtherConditions(headers, rule.conditions ?? [])
-  for (const name of unsupportedHeaders) {
-    if (headers[name] !== undefined) {
-      throw new TrivetError('invalid-request', `This server does not support the header ${name}`, {
-        field: name,
-      })
-    }
+  for (const name of repeatHeaders) {
+    if (headers[name] === undefined || rule.repeatable === true) continue
+    // It would promise what does not hold here: refused rather than ignored.
+    throw new TrivetError('invalid-request', `This route cannot honour the header ${name}`, { field: name })
   }
   if (headers['content-encoding'] !== undefined) throw packed('content-encoding')
   const coding = headers['transfer-encoding']

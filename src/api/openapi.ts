@@ -10,6 +10,10 @@ const requestHeaders = {
   'if-match': 'Only if the key is at one of these revisions, or with * if it exists: `"17"`',
   'if-none-match':
     'On a write only `*`: only if the key does not exist. On a read: answer 304 if it is at this tag',
+  'idempotency-key':
+    'A name of your own for this write, 1 to 128 visible ASCII characters: sent again within ten minutes, the same request is answered as it was first (`Idempotency-Replayed: true`) and does nothing more',
+  'trivet-session':
+    '`<id>; seq=<n>; acked=<m>`: the n-th write of a session. Sent again it is answered as it was first; outcomes up to `acked` are forgotten',
   'trivet-timeout': 'How long the node may take: a duration from 10ms to 60s, 5s unless given',
 } as const
 

@@ -20,6 +20,12 @@ export const headers = {
   expires: 'Trivet-Expires',
   /** On a request: how long the node may take, a duration from 10ms to 60s. */
   timeout: 'Trivet-Timeout',
+  /** On a write: `<id>; seq=<n>; acked=<m>`, its number in a session and up to which number outcomes may be forgotten. */
+  session: 'Trivet-Session',
+  /** On a write: a name of the client's own for it, 1 to 128 visible ASCII characters. */
+  idempotencyKey: 'Idempotency-Key',
+  /** `true` on an answer to a write that was decided before, when it came for the first time. */
+  replayed: 'Idempotency-Replayed',
 } as const
 
 /** The media type of every error's body. */

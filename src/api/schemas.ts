@@ -62,6 +62,11 @@ export const Deleted = Type.Object(
   { description: 'Absent now. `deleted` tells whether it was there' },
 )
 
+export const Session = Type.Object(
+  { session: Type.String({ description: 'Its id, for the header Trivet-Session' }) },
+  { description: 'Opened. It ends when it was not used for ten minutes' },
+)
+
 const Timestamp = Type.String({ format: 'date-time' })
 
 export const KeyPage = Type.Object(

@@ -26,6 +26,7 @@ import { addClusterRoutes } from './routes/cluster.ts'
 import { addHealthRoutes } from './routes/health.ts'
 import { addKeyRoutes } from './routes/keys.ts'
 import { addListingRoute } from './routes/listing.ts'
+import { addSessionRoute } from './routes/sessions.ts'
 import { addStoreRoutes } from './routes/stores.ts'
 import { parseQuery, routedTarget } from './url.ts'
 import { compileValidator } from './validation.ts'
@@ -116,6 +117,7 @@ export class Api {
       addKeyRoutes(app, context)
       addListingRoute(app, context)
       addStoreRoutes(app, context)
+      addSessionRoute(app, context)
       addClusterRoutes(app, context)
       addHealthRoutes(app, context)
     })

@@ -25,7 +25,7 @@ export async function connectionFrom(
   const named = options.endpoint ?? splitList(environment['TRIVET_ENDPOINTS'])
   const endpoints = named.length > 0 ? named : await runningEndpoints(defaultData)
   const token = await findToken(options, environment)
-  return connectRemote({ endpoints, token, timeout: options.timeout })
+  return connectRemote({ endpoints, token, timeout: options.timeout }, { fewWrites: true })
 }
 
 function splitList(text: string | undefined): readonly string[] {

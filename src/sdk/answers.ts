@@ -21,6 +21,10 @@ export function readDelete(answer: Answer): Deleted {
   }))
 }
 
+export function readSession(answer: Answer): string {
+  return read(answer, false, (body) => string(body, 'session'))
+}
+
 export function readListing(answer: Answer): KeyPage {
   return read(answer, false, (body) => ({
     keys: list(body, 'keys').map((row) => ({

@@ -21,7 +21,7 @@ export type ConnectOptions = {
   readonly discover?: boolean | undefined
   /** How long a call may take, all its tries together. Default 5 s. */
   readonly timeout?: Duration | undefined
-  /** Used instead of the global `fetch`. A write is tried again only where its errors prove that nothing was sent. */
+  /** Used instead of the global `fetch`. */
   readonly fetch?: Fetch | undefined
 }
 
@@ -62,11 +62,14 @@ export interface Client extends AsyncDisposable {
  * ```
  */
 export function connect(options: ConnectOptions): Client {
-  return connectRemote(options)
+  return connectRemote(options, { fewWrites: false })
 }
 
-/** The same, as the class that shows more of the protocol: for the command line. */
-export function connectRemote(options: ConnectOptions): RemoteClient {
+/** The same, as the class that shows more of the protocol: for the command line, which lives for a write or two. */
+export function connectRemote(
+  options: ConnectOptions,
+  { fewWrites }: { readonly fewWrites: boolean },
+): RemoteClient {
   // Called as a bare name: browsers refuse a fetch that is called as a method of something else.
   const { fetch: own } = options
   const fetch: Fetch = own ?? ((url, init) => globalThis.fetch(url, init))
@@ -77,6 +80,7 @@ export function connectRemote(options: ConnectOptions): RemoteClient {
     fetch: (url, init) => fetch(url, init),
     random: Math.random,
     discover: options.discover ?? false,
+    fewWrites,
   })
   return new RemoteClient(requester)
 }
@@ -91,7 +95,7 @@ export class RemoteClient implements Client {
 
   async open(name: string, options: CallOptions = {}): Promise<RemoteStore> {
     const path = storePath(name)
-    const answer = await this.#send({ method: 'GET', path, write: false, signal: options.signal })
+    const answer = await this.#send({ method: 'GET', path, effect: 'none', signal: options.signal })
     read(answer, false, (body) => string(body, 'name'))
     return this.store(name)
   }
@@ -102,12 +106,12 @@ export class RemoteClient implements Client {
   }
 
   async me(options: CallOptions = {}): Promise<Me> {
-    return readMe(await this.#send({ method: 'GET', path: '/v1/me', write: false, signal: options.signal }))
+    return readMe(await this.#send({ method: 'GET', path: '/v1/me', effect: 'none', signal: options.signal }))
   }
 
   async cluster(options: CallOptions = {}): Promise<ClusterDescription> {
     return readCluster(
-      await this.#send({ method: 'GET', path: '/v1/cluster', write: false, signal: options.signal }),
+      await this.#send({ method: 'GET', path: '/v1/cluster', effect: 'none', signal: options.signal }),
     )
   }
 
@@ -117,7 +121,7 @@ export class RemoteClient implements Client {
       path: '/v1/cluster/leader',
       headers: { 'Content-Type': 'application/json' },
       body: JSON.stringify({ to }),
-      write: true,
+      effect: 'unguarded',
       signal: options.signal,
     })
   }
@@ -128,14 +132,14 @@ export class RemoteClient implements Client {
       path: `/v1/cluster/members${forced(force)}`,
       headers: { 'Content-Type': 'application/json' },
       body: JSON.stringify(member),
-      write: true,
+      effect: 'unguarded',
       signal,
     })
   }
 
   async removeMember(id: string, { force, signal }: ChangeMemberOptions = {}): Promise<void> {
     const path = `/v1/cluster/members/${encodeURIComponent(id)}${forced(force)}`
-    await this.#send({ method: 'DELETE', path, write: true, signal })
+    await this.#send({ method: 'DELETE', path, effect: 'unguarded', signal })
   }
 
   async close(): Promise<void> {

@@ -1,12 +1,14 @@
-// One request until it is answered: endpoints in turn, back-off between rounds, one deadline, and no write sent twice.
+// One request until it is answered: endpoints in turn, back-off between rounds, one deadline, and no write applied twice.
 
 import { headers as fieldNames, timeouts } from '../api/protocol.ts'
 import { TrivetError } from '../errors.ts'
-import { readCluster } from './answers.ts'
+import { readCluster, readSession } from './answers.ts'
 import { Discovery } from './discovery.ts'
 import { Endpoints } from './endpoints.ts'
+import { KeyPerWrite, type Place, type Places, WriteSession } from './session.ts'
 import {
   type Answer,
+  type Effect,
   judgeAnswer,
   judgeFailure,
   judgeSilence,
@@ -26,8 +28,7 @@ export type ApiRequest = {
   readonly path: string
   readonly headers?: Readonly<Record<string, string>>
   readonly body?: Uint8Array<ArrayBuffer> | string
-  /** Whether it may change state: then it is sent again only after proof that nothing happened. */
-  readonly write: boolean
+  readonly effect: Effect
   readonly signal?: AbortSignal | undefined
 }
 
@@ -44,6 +45,10 @@ type Call = {
   readonly tried: Map<string, { readonly failures: number; readonly notBefore: number }>
   pausedUntil: number
   lastError: TrivetError | undefined
+  /** Of a write that goes through the session, once it has one. */
+  place: Place | undefined
+  /** Why the write may have had its effect already: then only what settles it is an answer. */
+  doubt: TrivetError | undefined
 }
 
 type RequesterOptions = {
@@ -54,6 +59,8 @@ type RequesterOptions = {
   readonly random: () => number
   /** Follow the members of the cluster. */
   readonly discover: boolean
+  /** Give each write an idempotency key of its own instead of a number in a session. */
+  readonly fewWrites: boolean
 }
 
 /** Sends requests to whichever endpoint takes them. */
@@ -64,6 +71,7 @@ export class Requester {
   readonly #fetch: Fetch
   readonly #random: () => number
   readonly #discovery: Discovery | undefined
+  readonly #places: Places
 
   constructor(options: RequesterOptions) {
     this.#endpoints = new Endpoints(options.endpoints, options.random)
@@ -71,9 +79,12 @@ export class Requester {
     this.#timeoutMs = options.timeoutMs
     this.#fetch = options.fetch
     this.#random = options.random
+    const opening = { method: 'POST', path: '/v1/sessions', effect: 'none' } as const
+    const open = async (): Promise<string> => readSession(await this.send(opening))
+    this.#places = options.fewWrites ? new KeyPerWrite() : new WriteSession(open)
     if (!options.discover) return
     this.#discovery = new Discovery({
-      load: async () => readCluster(await this.send({ method: 'GET', path: '/v1/cluster', write: false })),
+      load: async () => readCluster(await this.send({ method: 'GET', path: '/v1/cluster', effect: 'none' })),
       follow: (addresses) => this.#endpoints.follow(addresses),
       now: () => performance.now(),
     })
@@ -86,7 +97,7 @@ export class Requester {
 
   /**
    * Resolves with an answer of 2xx. Rejects with a `TrivetError`, with the signal's reason, or with what the token
-   * source rejected with; for a write that was under way when the signal fired, with `outcome-unknown`.
+   * source rejected with; for a write that may have been under way then, with `outcome-unknown`.
    */
   async send(request: ApiRequest): Promise<Answer> {
     request.signal?.throwIfAborted()
@@ -97,20 +108,57 @@ export class Requester {
       tried: new Map(),
       pausedUntil: 0,
       lastError: undefined,
+      place: undefined,
+      doubt: undefined,
     }
+    try {
+      return await this.#try(call)
+    } finally {
+      call.place?.end()
+    }
+  }
+
+  async #try(call: Call): Promise<Answer> {
     for (;;) {
-      const { endpoint, at } = this.#next(call)
-      if (call.lastError !== undefined && at + leastAttemptMs > call.deadline) throw call.lastError
-      await sleep(at - performance.now(), request.signal)
+      const endpoint = await this.#ready(call).catch((error: unknown) => {
+        throw givenUp(call, error)
+      })
       const verdict = await this.#attempt(call, endpoint)
-      if (verdict.type === 'done') return verdict.answer
-      if (verdict.type === 'retry' || verdict.suspect) this.#discovery?.trouble()
-      if (verdict.type === 'failed') {
-        if (verdict.suspect) this.#endpoints.penalise(endpoint, performance.now())
-        throw verdict.error
+      if (verdict.type === 'retry' || (verdict.type === 'failed' && verdict.suspect))
+        this.#discovery?.trouble()
+      switch (verdict.type) {
+        case 'done':
+          return verdict.answer
+        case 'failed':
+          if (verdict.suspect) this.#endpoints.penalise(endpoint, performance.now())
+          throw verdict.settled ? verdict.error : givenUp(call, verdict.error)
+        case 'expired':
+          // What an earlier try came to is forgotten with the session.
+          if (call.doubt !== undefined) throw givenUp(call, verdict.error)
+          call.place?.expired()
+          call.place?.end()
+          call.place = undefined
+          this.#note(call, endpoint, { error: verdict.error, pause: 0, everywhere: true })
+          break
+        case 'retry':
+          if (verdict.doubt) call.doubt ??= verdict.error
+          this.#note(call, endpoint, verdict)
+          break
+        default:
+          verdict satisfies never
       }
-      this.#note(call, endpoint, verdict)
     }
+  }
+
+  /** Waits for the next try: for a place in the session, and for an endpoint that may be asked. */
+  async #ready(call: Call): Promise<string> {
+    const { request, deadline } = call
+    if (request.effect === 'once')
+      call.place ??= await this.#places.take({ deadline, signal: request.signal })
+    const { endpoint, at } = this.#next(call)
+    if (call.lastError !== undefined && at + leastAttemptMs > deadline) throw call.lastError
+    await sleep(at - performance.now(), request.signal)
+    return endpoint
   }
 
   /** The endpoint that may be asked soonest; among equals the preferred one. Untried ones may be asked at once. */
@@ -125,7 +173,11 @@ export class Requester {
     )
   }
 
-  #note(call: Call, endpoint: string, verdict: Extract<Verdict, { type: 'retry' }>): void {
+  #note(
+    call: Call,
+    endpoint: string,
+    verdict: Pick<Extract<Verdict, { type: 'retry' }>, 'error' | 'pause' | 'everywhere'>,
+  ): void {
     const now = performance.now()
     const failures = call.tried.get(endpoint)?.failures ?? 0
     const backOff = Math.min(longestPauseMs, firstPauseMs * 2 ** failures) * (0.5 + this.#random() / 2)
@@ -142,9 +194,9 @@ export class Requester {
     const { request } = call
     const start = performance.now()
     const left = Math.max(1, call.deadline - start)
-    // A read that hangs harms nobody when it is given up, so half of the time is kept for the other endpoints.
-    const patience =
-      request.write || this.#endpoints.size === 1 ? left : Math.min(left, Math.max(250, left / 2))
+    // What may be sent again is given up when it hangs, so that half of the time is kept for the other endpoints.
+    const isOnly = request.effect === 'unguarded' || this.#endpoints.size === 1
+    const patience = isOnly ? left : Math.min(left, Math.max(250, left / 2))
     const aborter = new AbortController()
     const cut = { by: undefined as 'caller' | 'time' | undefined }
     const abort = (by: 'caller' | 'time'): void => {
@@ -156,11 +208,11 @@ export class Requester {
     const progress = { sent: false, headers: () => clearTimeout(timers[1]) }
     request.signal?.addEventListener('abort', onAbort, { once: true })
     try {
-      const exchange = this.#exchange(request, { endpoint, patience, signal: aborter.signal, progress })
+      const exchange = this.#exchange(call, { endpoint, patience, signal: aborter.signal, progress })
       // Raced, so that neither a token source nor a fetch that ignores signals holds a call past its deadline.
       const answer = await Promise.race([exchange, rejection(aborter.signal)])
-      const verdict = judgeAnswer(answer, request.write)
-      const sound = verdict.type === 'done' || (verdict.type === 'failed' && !verdict.suspect)
+      const verdict = judgeAnswer(answer, request.effect)
+      const sound = verdict.type === 'failed' ? !verdict.suspect : verdict.type !== 'retry'
       if (answer.headers.get(fieldNames.draining) === 'true')
         this.#endpoints.penalise(endpoint, performance.now())
       else if (sound) this.#endpoints.prefer(endpoint)
@@ -168,14 +220,14 @@ export class Requester {
     } catch (cause) {
       if (cut.by === 'caller') {
         const reason: unknown = request.signal?.reason
-        const unknown = request.write && progress.sent
+        const unknown = request.effect !== 'none' && progress.sent
         const error = unknown ? unknownOutcome('it was aborted after it had been sent', reason) : reason
-        return { type: 'failed', error, suspect: false }
+        return { type: 'failed', error, suspect: false, settled: false }
       }
       if (cut.by === 'time')
-        return judgeSilence(request.write && progress.sent, endpoint, performance.now() - start)
-      if (!progress.sent) return { type: 'failed', error: cause, suspect: false }
-      return judgeFailure(cause, request.write, endpoint)
+        return judgeSilence(progress.sent ? request.effect : 'none', endpoint, performance.now() - start)
+      if (!progress.sent) return { type: 'failed', error: cause, suspect: false, settled: false }
+      return judgeFailure(cause, request.effect, endpoint)
     } finally {
       for (const timer of timers) clearTimeout(timer)
       request.signal?.removeEventListener('abort', onAbort)
@@ -183,7 +235,7 @@ export class Requester {
   }
 
   async #exchange(
-    request: ApiRequest,
+    { request, place }: Call,
     way: {
       readonly endpoint: string
       readonly patience: number
@@ -194,6 +246,7 @@ export class Requester {
     const headers = new Headers(request.headers)
     const token = typeof this.#token === 'function' ? await this.#token() : this.#token
     if (token !== undefined) headers.set('Authorization', `Bearer ${checkToken(token)}`)
+    if (place !== undefined) headers.set(...place.header())
     headers.set(fieldNames.timeout, `${serverTimeout(way.patience)}ms`)
     way.signal.throwIfAborted()
     way.progress.sent = true
@@ -211,6 +264,12 @@ export class Requester {
     const body = new Uint8Array(await response.arrayBuffer())
     return { status: response.status, headers: response.headers, body, endpoint: way.endpoint }
   }
+}
+
+/** What a call rejects with that ends so: once a try is in doubt, nothing that merely stops it is the whole truth. */
+function givenUp({ doubt }: Call, error: unknown): unknown {
+  if (doubt === undefined || (error instanceof TrivetError && error.code === 'outcome-unknown')) return error
+  return new TrivetError('outcome-unknown', doubt.detail, { cause: error })
 }
 
 /** A little less than the client waits, so that the server's own verdict arrives in time; within the contract's bounds. */

@@ -61,8 +61,9 @@ export type Entry = {
 
 /**
  * A named keyspace. A missing key is `undefined` or `false`, never an error. Every method rejects with a `TrivetError`
- * when the store refuses or cannot be asked, and with the signal's reason when aborted; only a write that was already
- * under way says `outcome-unknown` instead, because it may still take effect.
+ * when the store refuses or cannot be asked, and with the signal's reason when aborted. A write goes through the client's
+ * session and is sent again until its outcome is known, and applied once; only when time or the signal ends that early does
+ * it say `outcome-unknown`, because it may still take effect.
  */
 export interface Store extends AsyncDisposable {
   readonly name: string
@@ -151,7 +152,14 @@ export class RemoteStore implements Store {
     const headers = { ...conditions(options), 'Content-Type': checkContentType(contentType) }
     const { signal } = options
     return readSet(
-      await this.#send({ method: 'PUT', path: keyPath(this.name, key), headers, body, write: true, signal }),
+      await this.#send({
+        method: 'PUT',
+        path: keyPath(this.name, key),
+        headers,
+        body,
+        effect: 'once',
+        signal,
+      }),
     )
   }
 
@@ -169,7 +177,7 @@ export class RemoteStore implements Store {
     const { signal } = options
     const path = keyPath(this.name, key)
     return readDelete(
-      await this.#send({ method: 'DELETE', path, headers: conditions(options), write: true, signal }),
+      await this.#send({ method: 'DELETE', path, headers: conditions(options), effect: 'once', signal }),
     )
   }
 
@@ -193,7 +201,7 @@ export class RemoteStore implements Store {
       })
       const path = `${storePath(this.name)}/keys${query}`
       const headers = { Accept: 'application/json' }
-      const page = readListing(await this.#send({ method: 'GET', path, headers, write: false, signal }))
+      const page = readListing(await this.#send({ method: 'GET', path, headers, effect: 'none', signal }))
       yield page
       cursor = page.cursor
     } while (cursor !== undefined)
@@ -210,7 +218,7 @@ export class RemoteStore implements Store {
   async #read(method: 'GET' | 'HEAD', key: string, options: ReadOptions): Promise<Answer | undefined> {
     const path = keyPath(this.name, key) + queryString(consistency(options))
     try {
-      return await this.#send({ method, path, write: false, signal: options.signal })
+      return await this.#send({ method, path, effect: 'none', signal: options.signal })
     } catch (error) {
       if (error instanceof TrivetError && error.code === 'no-such-key') return undefined
       throw error

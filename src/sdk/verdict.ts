@@ -11,67 +11,100 @@ export type Answer = {
   readonly endpoint: string
 }
 
+/**
+ * What a request may do to the state, which decides when it may be sent again: `none` at will; `once` too, because it
+ * carries a name that the server knows it by; `unguarded` only after proof that nothing happened.
+ */
+export type Effect = 'none' | 'once' | 'unguarded'
+
 export type Verdict =
   | { readonly type: 'done'; readonly answer: Answer }
   /**
-   * Nothing has happened, so that another try is safe. `pause` is what the server asked to wait, in milliseconds;
-   * `everywhere` says that it concerns the whole cluster, so that asking another endpoint at once is no use.
+   * Another try is safe. `pause` is what the server asked to wait, in milliseconds; `everywhere` says that it concerns
+   * the whole cluster, so that asking another endpoint at once is no use. `doubt`: this try may have had its effect, or
+   * may have it later.
    */
   | {
       readonly type: 'retry'
       readonly error: TrivetError
       readonly pause: number
       readonly everywhere: boolean
+      readonly doubt: boolean
     }
-  /** No other try may follow. `suspect`: the endpoint itself is in doubt, and the next call asks another first. */
-  | { readonly type: 'failed'; readonly error: unknown; readonly suspect: boolean }
+  /** The session of the write is not known any more: this try has changed nothing. */
+  | { readonly type: 'expired'; readonly error: TrivetError }
+  /**
+   * No other try may follow. `suspect`: the endpoint itself is in doubt, and the next call asks another first. `settled`:
+   * it is what the write came to, however often it was sent.
+   */
+  | {
+      readonly type: 'failed'
+      readonly error: unknown
+      readonly suspect: boolean
+      readonly settled: boolean
+    }
 
-/** Judges a whole answer. `write` says whether the request may have changed state. */
-export function judgeAnswer(answer: Answer, write: boolean): Verdict {
+/** Judges a whole answer. */
+export function judgeAnswer(answer: Answer, effect: Effect): Verdict {
   if (answer.status >= 200 && answer.status < 300) return { type: 'done', answer }
   const problem = readProblem(answer)
   const error = problem ?? foreign(answer)
-  const pause = retryAfter(answer.headers)
-  if (write) {
-    if (problem === undefined ? answer.status >= 500 || answer.status === 408 : problem.status === 500) {
-      // Who wrote such an answer cannot know whether the write went on to a log.
-      return { type: 'failed', error: unknownOutcome(error.detail, error), suspect: true }
-    }
-    // From a node these three statuses promise that the command entered no log; nothing else does.
-    const untouched = problem !== undefined && [503, 429, 507].includes(problem.status)
-    if (!untouched) return { type: 'failed', error, suspect: false }
-  } else if (!error.retryable) {
-    return { type: 'failed', error, suspect: error.status >= 500 }
+  const everywhere = error.code === 'overloaded' || error.code === 'storage-full'
+  const again = { type: 'retry', error, pause: retryAfter(answer.headers), everywhere, doubt: false } as const
+  if (effect === 'none') {
+    if (error.retryable) return again
+    return { type: 'failed', error, suspect: error.status >= 500, settled: false }
   }
-  return {
-    type: 'retry',
-    error,
-    pause,
-    everywhere: error.code === 'overloaded' || error.code === 'storage-full',
+  if (isAmbiguous(answer.status, problem)) {
+    const unknown = error.code === 'outcome-unknown' ? error : unknownOutcome(error.detail, error)
+    if (effect === 'once') return { ...again, error: unknown, doubt: true }
+    return { type: 'failed', error: unknown, suspect: problem?.code !== 'outcome-unknown', settled: false }
   }
+  // From a node these three statuses promise that the command changed nothing; nothing else does.
+  if (problem !== undefined && [503, 429, 507].includes(problem.status)) return again
+  if (effect === 'once' && error.code === 'session-expired') return { type: 'expired', error }
+  // These were decided when the write was applied. Other refusals may have come from before that, and concern this try alone.
+  const settled =
+    problem !== undefined &&
+    ([409, 412].includes(problem.status) || answer.headers.get(fieldNames.replayed) === 'true')
+  return { type: 'failed', error, suspect: false, settled }
+}
+
+/** Whether who wrote the answer to a write cannot know if it went on to a log. */
+function isAmbiguous(status: number, problem: TrivetError | undefined): boolean {
+  if (problem === undefined) return status >= 500 || status === 408
+  return problem.status === 500 || problem.code === 'outcome-unknown'
 }
 
 /** Judges a fetch that rejected, though nobody aborted it. */
-export function judgeFailure(cause: unknown, write: boolean, endpoint: string): Verdict {
+export function judgeFailure(cause: unknown, effect: Effect, endpoint: string): Verdict {
   const reason = reasonOf(cause)
-  if (write && !neverSent(cause)) {
-    const error = unknownOutcome(`The connection to ${endpoint} broke before the answer: ${reason}`, cause)
-    return { type: 'failed', error, suspect: true }
+  if (effect === 'none' || neverSent(cause)) {
+    return unasked(
+      new TrivetError('deadline-exceeded', `${endpoint} could not be asked: ${reason}`, { cause }),
+    )
   }
-  const error = new TrivetError('deadline-exceeded', `${endpoint} could not be asked: ${reason}`, { cause })
-  return { type: 'retry', error, pause: 0, everywhere: false }
+  return lost(
+    unknownOutcome(`The connection to ${endpoint} broke before the answer: ${reason}`, cause),
+    effect,
+  )
 }
 
 /** Judges a request that was given up because its time was over. */
-export function judgeSilence(write: boolean, endpoint: string, waitedMs: number): Verdict {
+export function judgeSilence(effect: Effect, endpoint: string, waitedMs: number): Verdict {
   const sentence = `${endpoint} did not answer within ${Math.round(waitedMs)} ms`
-  if (write) return { type: 'failed', error: unknownOutcome(sentence), suspect: true }
-  return {
-    type: 'retry',
-    error: new TrivetError('deadline-exceeded', sentence),
-    pause: 0,
-    everywhere: false,
-  }
+  if (effect === 'none') return unasked(new TrivetError('deadline-exceeded', sentence))
+  return lost(unknownOutcome(sentence), effect)
+}
+
+function unasked(error: TrivetError): Verdict {
+  return { type: 'retry', error, pause: 0, everywhere: false, doubt: false }
+}
+
+/** A write that was sent and not answered. */
+function lost(error: TrivetError, effect: 'once' | 'unguarded'): Verdict {
+  if (effect === 'once') return { type: 'retry', error, pause: 0, everywhere: false, doubt: true }
+  return { type: 'failed', error, suspect: true, settled: false }
 }
 
 /** The error for a write whose fate only the cluster knows. */

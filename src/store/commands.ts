@@ -2,10 +2,16 @@
 
 import assert from 'node:assert/strict'
 import { Packr } from 'msgpackr'
-import type { Command, CommandBatch, Condition, NumberedCommand } from './types.ts'
+import type { Command, CommandBatch, Condition, KeyCommand, NumberedCommand, Once } from './types.ts'
 
-/** The highest command version this build writes and understands (`safety.md`, rule 21). */
-export const commandVersion = 1
+/**
+ * The highest command version this build writes and understands (`safety.md`, rule 21). A command is written in the lowest
+ * version that has it, so that older members can apply whatever they know:
+ *
+ *   1  set, delete
+ *   2  openSession; set and delete that say how the client repeats them (`once`)
+ */
+export const commandVersion = 2
 
 /**
  * A command of a version or type this build does not know. Guessing would make this replica differ from the others,
@@ -24,29 +30,21 @@ export class UnknownCommandError extends Error {
 // records and shared structures every command can be read alone.
 const packr = new Packr({ useRecords: false, moreTypes: false, int64AsType: 'number' })
 
-const typeNumbers = { set: 1, delete: 2 } as const
+const typeNumbers = { set: 1, delete: 2, openSession: 3 } as const
 const conditionNumbers = { exists: 1, absent: 2, revision: 3 } as const
+const onceNumbers = { session: 1, key: 2 } as const
 
 /** The bytes are a view into a buffer shared with commands encoded about the same time: never write to them. */
 export function encodeCommand(command: Command): Uint8Array {
-  const { type, token, store, key } = command
-  const conditions = command.conditions.map(packCondition)
-  switch (type) {
+  switch (command.type) {
     case 'set':
-      return packr.pack([
-        commandVersion,
-        typeNumbers.set,
-        token,
-        store,
-        key,
-        conditions,
-        command.value,
-        command.contentType,
-      ])
+      return packKeyCommand(command, [command.value, command.contentType])
     case 'delete':
-      return packr.pack([commandVersion, typeNumbers.delete, token, store, key, conditions])
+      return packKeyCommand(command, [])
+    case 'openSession':
+      return packr.pack([2, typeNumbers.openSession, command.token, command.session])
     default:
-      throw new assert.AssertionError({ message: `No encoding for command ${type satisfies never}` })
+      throw new assert.AssertionError({ message: `No encoding for command ${command satisfies never}` })
   }
 }
 
@@ -58,6 +56,13 @@ export function commandVersionOf(bytes: Uint8Array): number | undefined {
   return version !== undefined && version < 0x80 ? version : undefined
 }
 
+function packKeyCommand(command: KeyCommand, rest: readonly unknown[]): Uint8Array {
+  const { type, token, store, key, once } = command
+  const conditions = command.conditions.map(packCondition)
+  const fields = [typeNumbers[type], token, store, key, conditions, ...rest]
+  return packr.pack(once === undefined ? [1, ...fields] : [2, ...fields, packOnce(once)])
+}
+
 /**
  * The command in these bytes; key and value are views into them. Throws `UnknownCommandError` for a newer build's
  * command, and an assertion for bytes that are no command: those were checked before they entered the log, so a
@@ -66,20 +71,61 @@ export function commandVersionOf(bytes: Uint8Array): number | undefined {
 export function decodeCommand(bytes: Uint8Array): Command {
   const fields: unknown = unpack(bytes)
   assert(Array.isArray(fields), 'A command is an array')
-  const [version, type, token, store, key, conditions, value, contentType]: readonly unknown[] = fields
-  if (version !== commandVersion) throw new UnknownCommandError(version, type)
+  const [version, type, ...rest]: readonly unknown[] = fields
+  if (version !== 1 && version !== 2) throw new UnknownCommandError(version, type)
+  if (type === typeNumbers.openSession && version === 2) {
+    const [token, session] = rest
+    assert(rest.length === 2, 'A command to open a session has four fields')
+    assert(typeof token === 'string' && typeof session === 'string', 'Who opens which session is text')
+    return { type: 'openSession', token, session }
+  }
   if (type !== typeNumbers.set && type !== typeNumbers.delete) throw new UnknownCommandError(version, type)
+  return unpackKeyCommand(type, version === 2 ? { once: unpackOnce(rest.pop()) } : {}, rest)
+}
+
+function unpackKeyCommand(
+  type: 1 | 2,
+  once: { readonly once?: Once },
+  [token, store, key, conditions, ...rest]: readonly unknown[],
+): KeyCommand {
   assert(typeof token === 'string' && typeof store === 'string', 'A command names its token and its store')
   assert(key instanceof Uint8Array, 'A command names its key')
   assert(Array.isArray(conditions), 'A command lists its conditions')
-  const common = { token, store, key, conditions: conditions.map(unpackCondition) }
+  const common = { token, store, key, conditions: conditions.map(unpackCondition), ...once }
   if (type === typeNumbers.delete) {
-    assert(fields.length === 6, 'A delete has six fields')
+    assert(rest.length === 0, 'A delete brings nothing else')
     return { type: 'delete', ...common }
   }
-  assert(fields.length === 8, 'A set has eight fields')
+  const [value, contentType] = rest
+  assert(rest.length === 2, 'A set brings two fields more')
   assert(value instanceof Uint8Array && typeof contentType === 'string', 'A set brings a value and its type')
   return { type: 'set', ...common, value, contentType }
+}
+
+function packOnce(once: Once): readonly unknown[] {
+  return once.type === 'session'
+    ? [onceNumbers.session, once.session, once.seq, once.acked]
+    : [onceNumbers.key, once.key, once.digest]
+}
+
+function unpackOnce(once: unknown): Once {
+  assert(Array.isArray(once), 'How a write is repeated is an array')
+  const [type, ...rest]: readonly unknown[] = once
+  if (type === onceNumbers.session) {
+    const [session, seq, acked] = rest
+    assert(rest.length === 3 && typeof session === 'string', 'A write of a session names it')
+    assert(isCount(seq) && isCount(acked) && acked < seq, 'A session counts its writes up')
+    return { type: 'session', session, seq, acked }
+  }
+  const [key, digest] = rest
+  assert(type === onceNumbers.key && rest.length === 2, 'A write is repeated in one of two ways')
+  assert(typeof key === 'string' && /^[\x21-\x7e]{1,128}$/.test(key), 'An idempotency key is visible ASCII')
+  assert(digest instanceof Uint8Array && digest.length === 32, 'A digest is SHA-256')
+  return { type: 'key', key, digest }
+}
+
+function isCount(value: unknown): value is number {
+  return isNumber(value) && Number.isSafeInteger(value) && value >= 0
 }
 
 function unpack(bytes: Uint8Array): unknown {

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { permits } from './grants.ts'
 import { asBuffer, type StoredRecord } from './record.ts'
-import type { Command, Condition, Outcome, StoreDefinition, Token } from './types.ts'
+import type { Condition, KeyCommand, Outcome, StoreDefinition, Token } from './types.ts'
 
 /** The longest key, in bytes. */
 const maxKeyBytes = 4096
@@ -31,7 +31,7 @@ export type Decision =
   | { readonly type: 'nothing'; readonly outcome: Outcome }
 
 /** Total: every command comes to something. A record to `put` refers to the command's value and does not copy it. */
-export function decide(command: Command, circumstances: Circumstances): Decision {
+export function decide(command: KeyCommand, circumstances: Circumstances): Decision {
   const refusal = refuse(command, circumstances)
   if (refusal !== undefined) return { type: 'nothing', outcome: refusal }
   const { present, revision, time, store } = circumstances
@@ -60,7 +60,7 @@ export function decide(command: Command, circumstances: Circumstances): Decision
 }
 
 /** The contract's order of checks: 401, 403, 404, 400, 413, 412. */
-function refuse(command: Command, circumstances: Circumstances): Outcome | undefined {
+function refuse(command: KeyCommand, circumstances: Circumstances): Outcome | undefined {
   const { token, store, valueBytes, present } = circumstances
   if (token === undefined) return { type: 'refused', code: 'unauthenticated' }
   const target = { store: command.store, access: 'read-write', within: command.key } as const

@@ -103,6 +103,12 @@ export class Ledger {
     if (row.value !== undefined) this.#sum.add(hashRow(row.key, row.value))
   }
 
+  /** A row goes that was not fetched. `before` is what it has in the sum. */
+  remove(name: string, before: RowHash): void {
+    this.#overlay.put(name, { key: Buffer.from(name, 'latin1'), value: undefined })
+    this.#sum.remove(before)
+  }
+
   /** A change of a row of a table that is kept in memory. */
   write(row: Row): void {
     const name = rowName(asBuffer(row.key))

@@ -11,6 +11,7 @@ import { levelFailure, StateDiskError, type StateFailure } from './state-failure
 import { itemOf, orAborted, readPage } from './state-list.ts'
 import { loadState, type State } from './state-open.ts'
 import type { Origins } from './state-origins.ts'
+import type { Repeatable, Repeats } from './state-repeats.ts'
 import {
   checkpointEvery,
   closedKey,
@@ -24,7 +25,7 @@ import {
   recordKey,
 } from './state-rows.ts'
 import { StateSnapshot } from './state-snapshot.ts'
-import { type CommandStep, type OpenStore, type Step, stretches } from './state-steps.ts'
+import { type CommandStep, type OpenStore, type RowPlace, type Step, stretches } from './state-steps.ts'
 import { realTime, type StateTime, Stretch } from './state-time.ts'
 import { readMeta, type Verified, type VerifyOptions, verify } from './state-verify.ts'
 import { type Captured, type StateLevel, StateWriter, writeBatch } from './state-writer.ts'
@@ -32,6 +33,7 @@ import type {
   Applied,
   Founding,
   Item,
+  KeyCommand,
   ListPage,
   ListQuery,
   Outcome,
@@ -74,6 +76,7 @@ export class StateMachine implements StateReader {
   readonly #stores: Map<string, OpenStore>
   readonly #tokens: Map<string, Token>
   readonly #origins: Origins
+  readonly #repeats: Repeats
   /** Stores whose row LevelDB has not got as it stands. */
   readonly #changedStores = new Set<OpenStore>()
   #configuration: Configuration
@@ -107,7 +110,7 @@ export class StateMachine implements StateReader {
   }
 
   private constructor(options: StateMachineOptions, state: State) {
-    const { meta, ledger, stores, tokens, origins, lastBatch } = state
+    const { meta, ledger, stores, tokens, origins, repeats, lastBatch } = state
     this.#level = options.level
     this.#overlayBytes = options.overlayBytes ?? 32 * 1024 * 1024
     this.#ledger = ledger
@@ -115,6 +118,7 @@ export class StateMachine implements StateReader {
     this.#stores = new Map(stores.map((store) => [store.definition.name, { ...store }]))
     this.#tokens = new Map(tokens.map((token) => [token.hash, token]))
     this.#origins = origins
+    this.#repeats = repeats
     this.#configuration = meta.configuration
     this.#lastApplied = meta.lastApplied
     this.#lastAppliedTerm = meta.lastAppliedTerm
@@ -204,8 +208,8 @@ export class StateMachine implements StateReader {
     const applied: Applied[] = []
     try {
       const stretch = new Stretch(this.#time)
-      const { valueBytes } = this.#founded
-      for (const steps of stretches(entries, { stores: this.#stores, valueBytes })) {
+      const known = { stores: this.#stores, tokens: this.#tokens, valueBytes: this.#founded.valueBytes }
+      for (const steps of stretches(entries, known)) {
         const present = await this.#fetch(steps)
         for (const step of steps) {
           if (step.type === 'begin') this.#checkUsable()
@@ -353,13 +357,18 @@ export class StateMachine implements StateReader {
 
   async #fetch(steps: readonly Step[]): Promise<Present> {
     const present: Present = new Map()
-    const missing: { readonly key: Buffer; readonly name: string }[] = []
-    for (const step of steps) {
-      if (step.type !== 'command' || step.row === undefined || present.has(step.row.name)) continue
-      const waiting = this.#ledger.overlay.get(step.row.name)
+    const missing: RowPlace[] = []
+    const want = (place: RowPlace | undefined): void => {
+      if (place === undefined || present.has(place.name)) return
+      const waiting = this.#ledger.overlay.get(place.name)
       // Held on to here: a batch that ends meanwhile takes it out of the overlay.
-      present.set(step.row.name, waiting?.value)
-      if (waiting === undefined) missing.push(step.row)
+      present.set(place.name, waiting?.value)
+      if (waiting === undefined) missing.push(place)
+    }
+    for (const step of steps) {
+      if (step.type !== 'command') continue
+      want(step.row)
+      want(step.memory)
     }
     if (missing.length === 0) return present
     const rows = await this.#reading(() => this.#level.getMany(missing.map(({ key }) => key)))
@@ -376,6 +385,7 @@ export class StateMachine implements StateReader {
         )
         this.#writer.hold()
         this.#stamp = Math.max(this.#stamp, step.time ?? 0)
+        this.#forgetRepeats(step.entry.index, present)
         break
       case 'origin':
         this.#origins.hear(step.batch)
@@ -384,6 +394,7 @@ export class StateMachine implements StateReader {
         const recollection = this.#origins.recall(step.id)
         if (recollection.type === 'past') break
         const outcome = recollection.type === 'decided' ? recollection.outcome : this.#carryOut(step, present)
+        if (recollection.type === 'new') this.#origins.remember(step.id, outcome)
         applied.push({ id: step.id, index: step.index, outcome })
         break
       }
@@ -399,8 +410,49 @@ export class StateMachine implements StateReader {
     }
   }
 
-  /** A command that was never decided before. */
-  #carryOut({ id, command, row }: CommandStep, present: Present): Outcome {
+  /** Takes away what is remembered of clients' writes and is over. */
+  #forgetRepeats(index: number, present: Present): void {
+    for (const { name, hash } of this.#repeats.begin({ time: this.#stamp, index })) {
+      this.#ledger.remove(name, hash)
+      if (present.has(name)) present.set(name, undefined)
+    }
+  }
+
+  /** A command that its origin has not had decided before. */
+  #carryOut({ command, row, memory }: CommandStep, present: Present): Outcome {
+    const token = this.#tokens.get(command.token)
+    if (command.type === 'openSession') return this.#openSession(token, command.session)
+    const { once } = command
+    if (token === undefined || once === undefined) return this.#change(command, row, present)
+    const repeatable: Repeatable = {
+      principal: token.name,
+      once,
+      memory: memory && { ...memory, row: present.get(memory.name) },
+    }
+    const known = this.#repeats.recall(repeatable)
+    if (known !== undefined) return known
+    const outcome = this.#change(command, row, present, (would) => this.#repeats.refuse(repeatable, would))
+    const remembered = this.#repeats.remember(repeatable, outcome)
+    if (remembered !== undefined && memory !== undefined) {
+      this.#ledger.replace(memory.name, remembered, present.get(memory.name))
+      present.set(memory.name, remembered.value)
+    }
+    return outcome
+  }
+
+  #openSession(token: Token | undefined, session: string): Outcome {
+    if (token === undefined) return { type: 'refused', code: 'unauthenticated' }
+    if (token.principal.type === 'monitor') return { type: 'refused', code: 'access-denied' }
+    return this.#repeats.open(token.name, session)
+  }
+
+  /** Decides a write and does it. `refuse` may still say why what it would come to cannot be. */
+  #change(
+    command: KeyCommand,
+    row: CommandStep['row'],
+    present: Present,
+    refuse: (would: Outcome) => Outcome | undefined = () => undefined,
+  ): Outcome {
     const stands = row === undefined ? undefined : present.get(row.name)
     const before = row === undefined || stands === undefined ? undefined : decodeRecord(row.key, stands)
     const decision = decide(command, {
@@ -411,6 +463,8 @@ export class StateMachine implements StateReader {
       revision: this.#revision + 1,
       time: this.#stamp,
     })
+    const refusal = refuse(decision.outcome)
+    if (refusal !== undefined) return refusal
     if (decision.outcome.type !== 'refused') this.#revision += 1
     if (decision.type !== 'nothing') {
       assert(row !== undefined, 'Only a store that exists is written to')
@@ -422,7 +476,6 @@ export class StateMachine implements StateReader {
       row.store.bytes += sizeOf(command.key, after) - sizeOf(command.key, before)
       this.#changedStores.add(row.store)
     }
-    this.#origins.remember(id, decision.outcome)
     return decision.outcome
   }
 
@@ -440,6 +493,7 @@ export class StateMachine implements StateReader {
     for (const store of this.#changedStores) this.#ledger.write(encodeStore(store))
     this.#changedStores.clear()
     for (const row of this.#origins.takeRows()) this.#ledger.write(row)
+    for (const row of this.#repeats.takeRows()) this.#ledger.write(row)
     return {
       ...this.#founded,
       lastApplied: this.#lastApplied,

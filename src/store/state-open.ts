@@ -8,7 +8,9 @@ import { commandVersion } from './commands.ts'
 import { StateDamagedError } from './record.ts'
 import { emptySum, Ledger } from './state-digest.ts'
 import { hasCode, isCorruption, reason, StateDiskError } from './state-failure.ts'
+import { IdempotencyKeys } from './state-idempotency.ts'
 import { Origins } from './state-origins.ts'
+import { Repeats } from './state-repeats.ts'
 import {
   closedKey,
   decodeMark,
@@ -24,6 +26,7 @@ import {
   tableRange,
   unknownRanges,
 } from './state-rows.ts'
+import { Sessions } from './state-sessions.ts'
 import { lastBatch, type StateLevel } from './state-writer.ts'
 import type { Founding, Token } from './types.ts'
 
@@ -71,6 +74,7 @@ export type State = {
   readonly stores: readonly StoreRow[]
   readonly tokens: readonly Token[]
   readonly origins: Origins
+  readonly repeats: Repeats
   /** The number of the last batch; 0 when LevelDB is empty and the state is the founding's. */
   readonly lastBatch: number
   /** LevelDB was closed by `StateMachine.close` the last time, with a state that was whole. */
@@ -117,6 +121,8 @@ export async function loadState(level: StateLevel, founding: Founding): Promise<
   const stores: StoreRow[] = []
   const tokens: Token[] = []
   const origins = new Origins()
+  const sessions = new Sessions()
+  const keys = new IdempotencyKeys()
   const ledger = new Ledger(meta.sum)
   const load = async (
     table: ReplicatedTable,
@@ -131,10 +137,13 @@ export async function loadState(level: StateLevel, founding: Founding): Promise<
   await load('tokens', (key, value) => tokens.push(decodeToken(key, value)))
   await load('origins', (key, value) => origins.loadOrigin(key, value))
   await load('outcomes', (key, value) => origins.loadOutcomes(key, value))
+  await load('sessions', (key, value) => sessions.load(key, value))
+  for await (const [key, value] of level.iterator(tableRange('idempotencyKeys'))) keys.load(key, value)
   const closed = await level.get(closedKey)
   const mark = closed === undefined ? undefined : decodeMark(closedKey, closed)
   const clean = mark?.number === batch.number && mark.lastApplied === batch.lastApplied
-  return { meta, ledger, stores, tokens, origins, lastBatch: batch.number, clean }
+  const repeats = new Repeats(sessions, keys)
+  return { meta, ledger, stores, tokens, origins, repeats, lastBatch: batch.number, clean }
 }
 
 /** What the cluster is at index 0. Stores get their internal numbers in the order of the founding. */
@@ -168,6 +177,7 @@ function foundedState(founding: Founding): State {
     })),
     tokens: founding.tokens,
     origins: new Origins(),
+    repeats: new Repeats(new Sessions(), new IdempotencyKeys()),
     lastBatch: 0,
     clean: true,
   }

@@ -1,7 +1,7 @@
 // Once only: what every node has had decided, kept until it acknowledges the answer (`safety.md`, rule 16).
 
 import assert from 'node:assert/strict'
-import { isErrorCode } from '../errors.ts'
+import { outcomeSize, readOutcome, writeOutcome } from './outcome-bytes.ts'
 import type { Row } from './overlay.ts'
 import { StateDamagedError, seal, sealSize, unseal } from './record.ts'
 import { decodeOrigin, encodeOrigin, outcomesKey, readOutcomesKey, type SegmentId } from './state-rows.ts'
@@ -162,50 +162,21 @@ export class Origins {
   }
 }
 
-// An outcomes row is a list of: place u8, kind u8, revision u48; a refusal goes on with code length u8, code, and
-// limit u48. The kind has its type in the low bits and its flags above.
+// An outcomes row is a list of: place u8, outcome (`outcome-bytes.ts`).
 const outcomesFormat = 1
-const kinds = { set: 1, deleted: 2, refused: 3 } as const
-const kindMask = 15
-const flags = { created: 16, changed: 32, deleted: 16, revision: 16, limit: 32 } as const
 
 function encodeOutcomes(key: Uint8Array, outcomes: readonly (Outcome | undefined)[]): Buffer {
   let size = sealSize
-  for (const outcome of outcomes) {
-    if (outcome !== undefined) size += outcome.type === 'refused' ? 15 + outcome.code.length : 8
-  }
+  for (const outcome of outcomes) if (outcome !== undefined) size += 1 + outcomeSize(outcome)
   const row = Buffer.allocUnsafe(size)
   let at = sealSize
   for (const [place, outcome] of outcomes.entries()) {
     if (outcome === undefined) continue
     at = row.writeUInt8(place, at)
-    at = row.writeUInt8(kindOf(outcome), at)
-    at = row.writeUIntBE(outcome.revision ?? 0, at, 6)
-    if (outcome.type === 'refused') {
-      at = row.writeUInt8(outcome.code.length, at)
-      at += row.write(outcome.code, at, 'latin1')
-      at = row.writeUIntBE(outcome.limit ?? 0, at, 6)
-    }
+    at = writeOutcome(row, outcome, at)
   }
   assert(at === size, 'The size of an outcomes row is known beforehand')
   return seal(key, outcomesFormat, row)
-}
-
-function kindOf(outcome: Outcome): number {
-  switch (outcome.type) {
-    case 'set':
-      return kinds.set | (outcome.created ? flags.created : 0) | (outcome.changed ? flags.changed : 0)
-    case 'deleted':
-      return kinds.deleted | (outcome.deleted ? flags.deleted : 0)
-    case 'refused':
-      return (
-        kinds.refused |
-        (outcome.revision === undefined ? 0 : flags.revision) |
-        (outcome.limit === undefined ? 0 : flags.limit)
-      )
-    default:
-      throw new assert.AssertionError({ message: `No encoding for outcome ${outcome satisfies never}` })
-  }
 }
 
 /** What `encodeOutcomes` wrote, by place in the segment. */
@@ -214,31 +185,9 @@ export function decodeOutcomes(key: Uint8Array, value: Uint8Array): (Outcome | u
   const outcomes: (Outcome | undefined)[] = new Array(perSegment).fill(undefined)
   let at = sealSize
   while (at < row.length) {
-    const place = row.readUInt8(at)
-    const kind = row.readUInt8(at + 1)
-    const revision = row.readUIntBE(at + 2, 6)
-    at += 8
-    if ((kind & kindMask) === kinds.set) {
-      const created = (kind & flags.created) !== 0
-      outcomes[place] = { type: 'set', revision, created, changed: (kind & flags.changed) !== 0 }
-    } else if ((kind & kindMask) === kinds.deleted) {
-      outcomes[place] = { type: 'deleted', revision, deleted: (kind & flags.deleted) !== 0 }
-    } else {
-      const end = at + 1 + row.readUInt8(at)
-      const code = row.toString('latin1', at + 1, end)
-      assert(
-        (kind & kindMask) === kinds.refused && isErrorCode(code),
-        'A sealed outcome is one this build wrote',
-      )
-      const limit = row.readUIntBE(end, 6)
-      outcomes[place] = {
-        type: 'refused',
-        code,
-        ...((kind & flags.revision) === 0 ? {} : { revision }),
-        ...((kind & flags.limit) === 0 ? {} : { limit }),
-      }
-      at = end + 6
-    }
+    const { outcome, end } = readOutcome(row, at + 1)
+    outcomes[row.readUInt8(at)] = outcome
+    at = end
   }
   return outcomes
 }

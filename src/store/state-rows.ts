@@ -19,6 +19,10 @@ const tables = {
   origins: 0x04,
   /** peer length u8, peer, boot u48, segment u48 → outcomes of 64 consecutive numbers. */
   outcomes: 0x05,
+  /** id → a client's session (`state-sessions.ts`). */
+  sessions: 0x06,
+  /** 128 bits of SHA-256 of principal and key → an idempotency key (`state-idempotency.ts`). */
+  idempotencyKeys: 0x07,
   /** store number u32, key → the key's record (`record.ts`). */
   records: 0x10,
 } as const
@@ -269,6 +273,19 @@ export function encodeLoading({ index, term, digest, after }: LoadingRow): Seale
 export function decodeLoading(value: Uint8Array): LoadingRow {
   const { after, ...rest } = unsealJson(loadingKey, value) as Digest & { term: number; after?: string }
   return { ...rest, after: after === undefined ? undefined : Buffer.from(after, 'hex') }
+}
+
+export function sessionKey(id: string): Buffer {
+  return Buffer.concat([Buffer.from([tables.sessions]), Buffer.from(id)])
+}
+
+export function readSessionKey(key: Uint8Array): string {
+  return asBuffer(key).toString('utf8', 1)
+}
+
+/** `hash` of 16 bytes. */
+export function idempotencyRowKey(hash: Uint8Array): Buffer {
+  return Buffer.concat([Buffer.from([tables.idempotencyKeys]), hash])
 }
 
 const originFormat = 1

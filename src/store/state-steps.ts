@@ -3,8 +3,9 @@
 import type { Entry } from '../raft/types.ts'
 import { decodeCommand, decodeEntryData } from './commands.ts'
 import { rowName } from './overlay.ts'
+import { idempotencyKeyRow } from './state-idempotency.ts'
 import { recordKey } from './state-rows.ts'
-import type { Command, CommandBatch, CommandId, StoreDefinition } from './types.ts'
+import type { Command, CommandBatch, CommandId, StoreDefinition, Token } from './types.ts'
 
 /** A store as it changes. `number` is its place in LevelDB. */
 export type OpenStore = {
@@ -28,31 +29,36 @@ export type CommandStep = {
   readonly index: number
   readonly command: Command
   /** Where its record lies; undefined when there is no such store. */
-  readonly row: { readonly key: Buffer; readonly name: string; readonly store: OpenStore } | undefined
+  readonly row: (RowPlace & { readonly store: OpenStore }) | undefined
+  /** Where its idempotency key is remembered; undefined when it has none, or its token is unknown. */
+  readonly memory: RowPlace | undefined
 }
+
+/** A row's key, and its name in maps. */
+export type RowPlace = { readonly key: Buffer; readonly name: string }
 
 // At most this many keys are fetched at once, and this many bytes should each value be as large as its store allows.
 const fetchKeys = 1024
 const fetchBytes = 128 * 1024 * 1024
 
-type Stores = {
+/** What commands are read against. Equal for all of a stretch: a command that changes it has to end one. */
+type Known = {
   readonly stores: ReadonlyMap<string, OpenStore>
+  readonly tokens: ReadonlyMap<string, Token>
   /** The largest value where a store names none, in bytes. */
   readonly valueBytes: number
 }
 
 /** Decodes as it is asked for more, so that a long list of entries is neither one pause nor all in memory. */
-export function* stretches(
-  entries: readonly Entry[],
-  { stores, valueBytes }: Stores,
-): Generator<readonly Step[], void> {
+export function* stretches(entries: readonly Entry[], known: Known): Generator<readonly Step[], void> {
+  const { stores, valueBytes } = known
   // Where all that is stored is less than the bound, no choice of keys can fetch more.
   const stored = [...stores.values()].reduce((sum, store) => sum + store.bytes, 0)
   let steps: Step[] = []
   let keys = 0
   let bytes = 0
   for (const entry of entries) {
-    for (const step of stepsOf(entry, stores)) {
+    for (const step of stepsOf(entry, known)) {
       if (step.type === 'command') {
         const most = stored > fetchBytes ? largest(step, valueBytes) : 0
         if (keys > 0 && (keys >= fetchKeys || bytes + most > fetchBytes)) {
@@ -61,7 +67,7 @@ export function* stretches(
           keys = 0
           bytes = 0
         }
-        keys += 1
+        keys += step.memory === undefined ? 1 : 2
         bytes += most
       }
       steps.push(step)
@@ -75,7 +81,7 @@ function largest({ row }: CommandStep, valueBytes: number): number {
   return row === undefined ? 0 : (row.store.definition.maxValueBytes ?? valueBytes)
 }
 
-function* stepsOf(entry: Entry, stores: ReadonlyMap<string, OpenStore>): Generator<Step, void> {
+function* stepsOf(entry: Entry, known: Known): Generator<Step, void> {
   const data = entry.type === 'commands' ? decodeEntryData(entry.data) : undefined
   yield { type: 'begin', entry, time: data?.time }
   for (const batch of data?.batches ?? []) {
@@ -83,11 +89,26 @@ function* stepsOf(entry: Entry, stores: ReadonlyMap<string, OpenStore>): Generat
     const { peer, boot } = batch
     for (const { number, bytes } of batch.commands) {
       const command = decodeCommand(bytes)
-      const store = stores.get(command.store)
-      const key = store === undefined ? undefined : recordKey(store.number, command.key)
-      const row = store === undefined || key === undefined ? undefined : { key, name: rowName(key), store }
-      yield { type: 'command', id: { peer, boot, number }, index: entry.index, command, row }
+      const row = recordOf(command, known)
+      const memory = memoryOf(command, known)
+      yield { type: 'command', id: { peer, boot, number }, index: entry.index, command, row, memory }
     }
   }
   yield { type: 'end', entry }
+}
+
+function recordOf(command: Command, { stores }: Known): CommandStep['row'] {
+  if (command.type === 'openSession') return undefined
+  const store = stores.get(command.store)
+  return store === undefined ? undefined : { ...placeOf(recordKey(store.number, command.key)), store }
+}
+
+function memoryOf(command: Command, { tokens }: Known): CommandStep['memory'] {
+  if (command.type === 'openSession' || command.once?.type !== 'key') return undefined
+  const token = tokens.get(command.token)
+  return token === undefined ? undefined : placeOf(idempotencyKeyRow(token.name, command.once.key))
+}
+
+function placeOf(key: Buffer): RowPlace {
+  return { key, name: rowName(key) }
 }

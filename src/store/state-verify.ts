@@ -3,6 +3,7 @@
 import type { AbstractSnapshot } from 'abstract-level'
 import { decodeRecord, StateDamagedError } from './record.ts'
 import { hashRow, RowSum } from './state-digest.ts'
+import { decodeIdempotencyKey } from './state-idempotency.ts'
 import { decodeOutcomes } from './state-origins.ts'
 import {
   type Digest,
@@ -17,6 +18,7 @@ import {
   replicatedRange,
   tableOf,
 } from './state-rows.ts'
+import { decodeSession } from './state-sessions.ts'
 import { type StateTime, Stretch } from './state-time.ts'
 import type { StateLevel } from './state-writer.ts'
 
@@ -42,6 +44,8 @@ const decoders: Record<ReplicatedTable, (key: Uint8Array, value: Uint8Array) => 
   tokens: decodeToken,
   origins: decodeOrigin,
   outcomes: decodeOutcomes,
+  sessions: decodeSession,
+  idempotencyKeys: decodeIdempotencyKey,
   records: decodeRecord,
 }
 

@@ -59,8 +59,26 @@ export type Condition =
   | { readonly type: 'exists' }
   | { readonly type: 'absent' }
 
-/** What a client wants done to the replicated state. `token` is the hash of the token it came with, judged again in apply. */
-export type Command =
+/** How a client names a write that it may send again: within a session, or by a key of its own choice (rule 18). */
+export type Once =
+  | {
+      readonly type: 'session'
+      readonly session: string
+      /** Counted up by the client, from 1. */
+      readonly seq: number
+      /** Below `seq`. The client has the answers of all writes up to it: their outcomes may be forgotten. */
+      readonly acked: number
+    }
+  | {
+      readonly type: 'key'
+      /** 1 to 128 visible ASCII characters. */
+      readonly key: string
+      /** SHA-256 of what is asked for: the same key with another digest is another request. */
+      readonly digest: Uint8Array
+    }
+
+/** A write of one key. `token` is the hash of the token it came with, judged again in apply. */
+export type KeyCommand =
   | {
       readonly type: 'set'
       readonly token: string
@@ -70,6 +88,7 @@ export type Command =
       readonly value: Uint8Array
       readonly contentType: string
       readonly conditions: readonly Condition[]
+      readonly once?: Once
     }
   | {
       readonly type: 'delete'
@@ -77,19 +96,43 @@ export type Command =
       readonly store: string
       readonly key: Uint8Array
       readonly conditions: readonly Condition[]
+      readonly once?: Once
     }
 
+/** What a client wants done to the replicated state. */
+export type Command =
+  | KeyCommand
+  /** `session` is 128 random bits in base64url, drawn by the node that took the request: apply draws nothing. */
+  | { readonly type: 'openSession'; readonly token: string; readonly session: string }
+
+/** What has hit its bound, or which part of a request is at fault, where a refusal of apply has more than one meaning. */
+type RefusedField = (typeof refusedFields)[number]
+
+export const refusedFields = [
+  'sessions of a principal',
+  'open writes of a session',
+  'open writes of a principal',
+  'idempotency keys of a principal',
+  'trivet-session',
+] as const
+
 /** What a command came to. Remembered until its origin acknowledges it, so that a repeat answers the same. */
-export type Outcome =
+export type Outcome = (
   | { readonly type: 'set'; readonly revision: number; readonly created: boolean; readonly changed: boolean }
   | { readonly type: 'deleted'; readonly revision: number; readonly deleted: boolean }
+  | { readonly type: 'sessionOpened' }
   /** Nothing changed. `revision` is the key's own for `condition-failed`, 0 when it is absent. */
   | {
       readonly type: 'refused'
       readonly code: ErrorCode
       readonly revision?: number
       readonly limit?: number
+      readonly field?: RefusedField
     }
+) & {
+  /** It was decided before, when the client sent the same write for the first time. */
+  readonly replayed?: true
+}
 
 /**
  * Who sent a command on its way: the node that took the request, its boot, and a number counted up within the boot.

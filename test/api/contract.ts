@@ -5,6 +5,7 @@ import { type Api, createApi } from '../../src/api/server.ts'
 import type { NodeSurface } from '../../src/node/surface.ts'
 import type { StoreDefinition, Token } from '../../src/store/types.ts'
 import { type Answered, type Asked, ask, listeningLogger } from './client.ts'
+import { describeRepeats } from './contract-repeats.ts'
 import { hashOf } from './memory-node.ts'
 
 /** What the node under test is founded with. */
@@ -92,6 +93,8 @@ export function describeRest(name: string, found: Found): void {
         expect.arrayContaining(['type', 'title', 'status', 'detail', 'code', 'retryable']),
       )
     }
+
+    describeRepeats({ as, expectProblem })
 
     describe('a key', () => {
       test('is stored and read back as the same bytes and type', async () => {
@@ -665,12 +668,11 @@ export function describeRest(name: string, found: Found): void {
         expectProblem(await as('PUT', `${path}?ttl=5s`, { body: 'x' }), 400, 'invalid-request', 'ttl')
         expectProblem(await as('DELETE', `${path}?consistency=stale`), 400, 'invalid-request', 'consistency')
         expectProblem(await as('GET', '/livez?verbose=1'), 400, 'invalid-request', 'verbose')
-        expectProblem(
-          await as('PUT', path, { body: 'x', headers: { 'idempotency-key': 'once' } }),
-          400,
-          'invalid-request',
-          'idempotency-key',
-        )
+        const headers = { 'idempotency-key': 'once' }
+        expectProblem(await as('GET', path, { headers }), 400, 'invalid-request', 'idempotency-key')
+        const session = { 'trivet-session': 'x; seq=1; acked=0' }
+        const answer = await as('POST', '/v1/sessions', { headers: session })
+        expectProblem(answer, 400, 'invalid-request', 'trivet-session')
       })
 
       test.each(['soon', '5', '9ms', '61s', '2m', '-1s', '1.5s', ''])(
@@ -817,6 +819,7 @@ export function describeRest(name: string, found: Found): void {
           '/v1/cluster/members',
           '/v1/cluster/members/{id}',
           '/v1/me',
+          '/v1/sessions',
           '/v1/stores',
           '/v1/stores/{store}',
           '/v1/stores/{store}/keys',

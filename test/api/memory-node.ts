@@ -16,6 +16,7 @@ import type {
   Command,
   Condition,
   Item,
+  KeyCommand,
   ListPage,
   ListQuery,
   Outcome,
@@ -24,6 +25,7 @@ import type {
   StoreStatus,
   Token,
 } from '../../src/store/types.ts'
+import { MemoryRepeats } from './memory-repeats.ts'
 
 /** The hash a token is kept by. */
 export function hashOf(secret: string): string {
@@ -44,6 +46,7 @@ export class MemoryState implements StateReader {
   lastApplied = 0
   readonly tokens = new Map<string, Token>()
   readonly keyspaces = new Map<string, Keyspace>()
+  readonly repeats = new MemoryRepeats()
   #number = 0
 
   addStore(definition: StoreDefinition): void {
@@ -91,6 +94,16 @@ export class MemoryState implements StateReader {
   /** Decides one command, as apply does. */
   apply(command: Command): Outcome {
     this.lastApplied += 1
+    const token = this.tokens.get(command.token)
+    if (token === undefined) return { type: 'refused', code: 'unauthenticated' }
+    if (command.type !== 'openSession') {
+      return this.repeats.once(token.name, command, () => this.#change(command))
+    }
+    if (token.principal.type === 'monitor') return { type: 'refused', code: 'access-denied' }
+    return this.repeats.open(token.name, command.session)
+  }
+
+  #change(command: KeyCommand): Outcome {
     const keyspace = this.keyspaces.get(command.store)
     const refused = this.#refusal(command)
     if (refused !== undefined) return { type: 'refused', code: refused }
@@ -125,7 +138,7 @@ export class MemoryState implements StateReader {
     return { type: 'set', revision: this.revision, created: present === undefined, changed }
   }
 
-  #refusal(command: Command): ErrorCode | undefined {
+  #refusal(command: KeyCommand): ErrorCode | undefined {
     const principal = this.tokens.get(command.token)?.principal
     if (principal === undefined) return 'unauthenticated'
     if (principal.type === 'admin') return undefined

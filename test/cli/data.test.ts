@@ -93,8 +93,15 @@ describe('trivet set', () => {
     expect((await stored('k'))?.toString()).toBe('old')
   })
 
-  it('exits with 5 when nobody can tell whether it took effect', async () => {
+  it('is sent again when nobody can tell, under the same key, and takes effect once', async () => {
+    const { writes } = server.state
     server.faults.push({ type: 'cutAfter' })
+    expect(await run(['set', 'k', 'v'])).toMatchObject({ status: 0 })
+    expect(server.state).toMatchObject({ writes: writes + 1, opened: 0 })
+  })
+
+  it('exits with 5 when nobody can tell whether it took effect', async () => {
+    server.faults.push({ type: 'garbage' })
     const { status, stdout, stderr } = await run(['set', 'k', 'v'])
     expect(status).toBe(5)
     expect(stderr).toMatch(/^outcome-unknown: The write may or may not take effect: [^\n]+\n$/)

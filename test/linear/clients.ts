@@ -43,13 +43,17 @@ async function perform(
     if (item === undefined) return { type: 'absent' }
     return { type: 'found', value: Buffer.from(item.value).toString(), version: item.revision }
   }
-  const { condition, ...change } = operation
-  const conditions = condition === undefined ? [] : [asStored(condition)]
-  const { outcome } = await town.change(node, { ...change, conditions }, deadlineMs)
+  const { outcome } = await town.change(node, changeOf(operation), deadlineMs)
   return resultOf(outcome)
 }
 
-function resultOf(outcome: Outcome): Result {
+/** An operation that writes, as a town takes it. */
+export function changeOf({ condition, ...change }: Exclude<Operation, { type: 'get' }>): Change {
+  return { ...change, conditions: condition === undefined ? [] : [asStored(condition)] }
+}
+
+/** What a write came to. Throws for what no client here should meet. */
+export function resultOf(outcome: Outcome): Result {
   switch (outcome.type) {
     case 'set':
       return { type: 'written', version: outcome.revision, created: outcome.created }
@@ -60,6 +64,8 @@ function resultOf(outcome: Outcome): Result {
       if (code !== 'condition-failed' || revision === undefined) throw new Error(`refused: ${code}`)
       return { type: 'refused', version: revision }
     }
+    case 'sessionOpened':
+      throw new Error('a change of a key opens no session')
     default:
       throw new Error(`unknown outcome ${outcome satisfies never}`)
   }
@@ -136,7 +142,8 @@ export function runClients(
   }
 }
 
-function choose(
+/** One of the operations that clients do, mostly ones that can go wrong. */
+export function choose(
   chance: Chance,
   { key, value, seen }: { readonly key: string; readonly value: string; readonly seen: number | undefined },
 ): Operation {

@@ -1,13 +1,14 @@
 // What a client has a node do: change a key, read one.
 
 import type { Executed, NodeSurface, WaitOptions } from '../../src/node/surface.ts'
-import type { Condition, Item } from '../../src/store/types.ts'
+import type { Condition, Item, Once } from '../../src/store/types.ts'
 
 /** What a client wants done to a store. */
-export type Change = { readonly key: string; readonly conditions?: readonly Condition[] } & (
-  | { readonly type: 'set'; readonly value: string }
-  | { readonly type: 'delete' }
-)
+export type Change = {
+  readonly key: string
+  readonly conditions?: readonly Condition[]
+  readonly once?: Once
+} & ({ readonly type: 'set'; readonly value: string } | { readonly type: 'delete' })
 
 /** Which store, and by whose right. */
 export type Errand = { readonly token: string; readonly store: string }
@@ -19,8 +20,9 @@ export function changeThrough(
   options: Errand & WaitOptions,
 ): Promise<Executed> {
   const { token, store, ...wait } = options
-  const { conditions = [] } = change
-  const where = { token, store, key: Buffer.from(change.key), conditions } as const
+  const { conditions = [], once } = change
+  const repeat = once === undefined ? {} : { once }
+  const where = { token, store, key: Buffer.from(change.key), conditions, ...repeat } as const
   return node.execute(
     change.type === 'set'
       ? { ...where, type: 'set', value: Buffer.from(change.value), contentType: 'text/plain' }

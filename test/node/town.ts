@@ -274,6 +274,13 @@ export class Town implements AsyncDisposable {
     return this.#machine(id).life.during(call)
   }
 
+  /** Opens a session of this id, 22 characters, through a node. */
+  openSession(id: string, session: string, deadlineMs = 3000): Promise<Executed> {
+    const deadline = performance.now() + deadlineMs
+    const call = this.node(id).execute({ type: 'openSession', token, session }, { deadline })
+    return this.#machine(id).life.during(call)
+  }
+
   /** The value of a linearizable read through a node. */
   async get(id: string, key: string): Promise<string | undefined> {
     const item = await this.read(id, key)

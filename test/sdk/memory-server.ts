@@ -4,7 +4,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net'
 import type { NewMember } from '../../src/api/protocol.ts'
 
-/** What goes wrong with the next request that `on` (default: any) lets in. */
+/** What goes wrong with the next request that `on` (default: any but the opening of a session) lets in. */
 export type Fault = { readonly on?: (request: SeenRequest) => boolean } & (
   | { readonly type: 'refuse'; readonly status: number; readonly code: string; readonly retryAfter?: number }
   /** An answer that no node of ours gave: a proxy's. */
@@ -25,6 +25,9 @@ export type SeenRequest = {
 }
 
 type Stored = { readonly value: Buffer; readonly contentType: string; readonly revision: number }
+
+/** What a session of the server keeps. */
+type Session = { floor: number; readonly replies: Map<number, Reply> }
 
 type Reply = { status: number; headers: Record<string, string>; body: Buffer }
 
@@ -47,6 +50,14 @@ export class MemoryState {
   readonly stores = new Map<string, Map<string, Stored>>([['default', new Map()]])
   /** Writes that took effect. */
   writes = 0
+  /** Sessions ever opened. */
+  opened = 0
+  /** By id; a test may take one away, as ten minutes would. */
+  readonly sessions = new Map<string, Session>()
+  /** What writes under an idempotency key came to. */
+  readonly keys = new Map<string, Reply>()
+  /** The headers of session that writes came with. */
+  readonly numbers: string[] = []
   /** Secrets, and which stores they open; an admin opens all. */
   readonly tokens = new Map<string, 'admin' | readonly string[]>([['secret', 'admin']])
 }
@@ -92,8 +103,9 @@ export class MemoryServer {
 
   async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const seen = { method: request.method ?? '', path: request.url ?? '', headers: request.headers }
-    this.seen.push(seen)
-    const index = this.faults.findIndex((fault) => fault.on?.(seen) ?? true)
+    const opens = seen.path === '/v1/sessions'
+    if (!opens) this.seen.push(seen)
+    const index = this.faults.findIndex((fault) => fault.on?.(seen) ?? !opens)
     const fault = index === -1 ? undefined : this.faults.splice(index, 1)[0]
     if (fault?.type === 'cutBefore') return void request.socket.destroy()
     const body = await bodyOf(request)
@@ -137,6 +149,12 @@ export class MemoryServer {
       this.state.leader = to
       return json(200, {})
     }
+    if (path === '/v1/sessions') {
+      this.state.opened += 1
+      const session = `session-${this.state.opened}`
+      this.state.sessions.set(session, { floor: 0, replies: new Map() })
+      return json(201, { session })
+    }
     const [, name = '', rest] = /^\/v1\/stores\/([^/]+)(\/.*)?$/.exec(path) ?? []
     if (grants !== 'admin' && !grants.includes(name)) return problem(403, 'access-denied')
     const store = this.state.stores.get(name)
@@ -144,7 +162,37 @@ export class MemoryServer {
     if (rest === undefined) return json(200, { name, keys: store.size, bytes: 0 })
     if (rest === '/keys') return this.#list(store, query)
     const key = decodeURIComponent(rest.slice('/keys/'.length))
-    return this.#key(store, key, request, body)
+    if (request.method === 'GET' || request.method === 'HEAD') return this.#key(store, key, request, body)
+    return this.#once(request, () => this.#key(store, key, request, body))
+  }
+
+  /** Every write is to come with its number, and takes effect once. */
+  #once({ headers }: SeenRequest, write: () => Reply): Reply {
+    const key = headers['idempotency-key']
+    if (key !== undefined) return this.#underKey(String(key), write)
+    const header = String(headers['trivet-session'])
+    this.state.numbers.push(header)
+    const [, id = '', seq, acked] = /^([\w-]+); seq=(\d+); acked=(\d+)$/.exec(header) ?? []
+    const session = this.state.sessions.get(id)
+    if (session === undefined) return problem(410, 'session-expired')
+    session.floor = Math.max(session.floor, Number(acked))
+    for (const old of session.replies.keys()) if (old <= session.floor) session.replies.delete(old)
+    const number = Number(seq)
+    if (number <= session.floor) return problem(400, 'invalid-request', { field: 'trivet-session' })
+    if (number > session.floor + 1024) return problem(429, 'overloaded')
+    const known = session.replies.get(number)
+    if (known !== undefined) return replayed(known)
+    const reply = write()
+    session.replies.set(number, reply)
+    return reply
+  }
+
+  #underKey(key: string, write: () => Reply): Reply {
+    const known = this.state.keys.get(key)
+    if (known !== undefined) return replayed(known)
+    const reply = write()
+    this.state.keys.set(key, reply)
+    return reply
   }
 
   #key(store: Map<string, Stored>, key: string, { method, headers }: SeenRequest, body: Buffer): Reply {
@@ -249,6 +297,10 @@ export class MemoryServer {
     setTimeout(() => learners.delete(member.id), 300)
     return json(202, { id: member.id, peer: member.peer })
   }
+}
+
+function replayed(reply: Reply): Reply {
+  return { ...reply, headers: { ...reply.headers, 'Idempotency-Replayed': 'true' } }
 }
 
 function json(status: number, body: unknown): Reply {

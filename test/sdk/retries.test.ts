@@ -48,13 +48,12 @@ async function failure(promise: Promise<unknown>): Promise<TrivetError> {
   return error as TrivetError
 }
 
-describe('a write whose outcome is unknown', () => {
+describe('a write that may have had its effect', () => {
   const ambiguous: readonly (readonly [string, Fault])[] = [
     ['is cut before it is read', { type: 'cutBefore' }],
     ['is cut after it took effect', { type: 'cutAfter' }],
     ['gets half of an answer', { type: 'cutBody' }],
     ['is never answered', { type: 'hang' }],
-    ['gets an answer that makes no sense', { type: 'garbage' }],
     ['meets an internal error', { type: 'refuse', status: 500, code: 'internal' }],
     ['is reported unknown by the node', { type: 'refuse', status: 504, code: 'outcome-unknown' }],
     ['gets a 502 from a proxy', { type: 'foreign', status: 502 }],
@@ -62,24 +61,71 @@ describe('a write whose outcome is unknown', () => {
     ['gets a 408 from a proxy', { type: 'foreign', status: 408 }],
   ]
   for (const [what, fault] of ambiguous) {
-    it(`is sent once when it ${what}`, async () => {
+    it(`is sent again elsewhere when it ${what}, and takes effect once`, async () => {
+      const { store, state, first, others } = await cluster(2, { timeout: '2s' })
+      first.faults.push(fault)
+      expect(await store.set('k', 'v', { ifAbsent: true })).toEqual({
+        revision: 1,
+        created: true,
+        changed: true,
+      })
+      expect([puts(first), puts(...others)]).toEqual([1, 1])
+      expect(state.writes).toBe(1)
+      expect(new Set(state.numbers)).toEqual(new Set(['session-1; seq=1; acked=0']))
+    })
+
+    it(`has an unknown outcome when it ${what}, and nobody can tell before time is over`, async () => {
       const { store, state, first, others } = await cluster(2, { timeout: '400ms' })
       first.faults.push(fault)
+      const refuse: Fault = { type: 'refuse', status: 503, code: 'no-leader' }
+      for (const server of [first, ...others]) server.faults.push(...new Array(100).fill(refuse))
       const error = await failure(store.set('k', 'v'))
       expect(error).toMatchObject({ code: 'outcome-unknown', outcome: 'unknown', retryable: false })
-      expect(puts(first, ...others)).toBe(1)
+      expect(error.detail).toMatch(/^The write may or may not take effect|because outcome-unknown/)
       expect(state.writes).toBeLessThanOrEqual(1)
     })
   }
 
-  it('is sent once when a delete is cut too', async () => {
-    const { store, first, others } = await cluster(2)
+  it('of a delete is sent again too', async () => {
+    const { store, state, first } = await cluster(2)
+    await store.set('k', 'v')
     first.faults.push({ type: 'cutAfter' })
-    expect((await failure(store.delete('k'))).code).toBe('outcome-unknown')
-    expect(first.seen.length + others.reduce((sum, server) => sum + server.seen.length, 0)).toBe(1)
+    expect(await store.delete('k')).toEqual({ revision: 2, deleted: true })
+    expect(state.writes).toBe(2)
   })
 
-  it('is sent once when it is aborted under way, with the reason as the cause', async () => {
+  it('learns of the condition that failed when it came first', async () => {
+    const { store, first } = await cluster(2)
+    await store.set('k', 'v')
+    first.faults.push({ type: 'cutAfter' })
+    expect(await failure(store.set('k', 'w', { ifAbsent: true }))).toMatchObject({
+      code: 'condition-failed',
+      revision: 1,
+    })
+  })
+
+  it('is not called refused for what a later try alone was refused for', async () => {
+    const { store, first, others } = await cluster(2)
+    first.faults.push({ type: 'cutAfter' })
+    others[0]?.faults.push({ type: 'refuse', status: 403, code: 'access-denied' })
+    const error = await failure(store.set('k', 'v'))
+    expect(error).toMatchObject({ code: 'outcome-unknown', cause: { code: 'access-denied' } })
+  })
+
+  it('is not repeated in a new session, where nobody would know it', async () => {
+    const { store, state, first, others } = await cluster(2)
+    await store.set('other', 'v')
+    first.faults.push({ type: 'cutAfter' })
+    others[0]?.faults.push({ type: 'slow', milliseconds: 300 })
+    const write = failure(store.set('k', 'v'))
+    await expect.poll(() => puts(...others)).toBe(1)
+    state.sessions.clear()
+    expect(await write).toMatchObject({ code: 'outcome-unknown', cause: { code: 'session-expired' } })
+    expect(state.writes).toBe(2)
+    expect(puts(first, ...others)).toBe(3)
+  })
+
+  it('is over when it is aborted under way, with the reason as the cause', async () => {
     const { store, first, others } = await cluster(2)
     first.faults.push({ type: 'hang' })
     const aborter = new AbortController()
@@ -90,12 +136,75 @@ describe('a write whose outcome is unknown', () => {
     expect(puts(first, ...others)).toBe(1)
   })
 
-  it('moves the next call to another endpoint', async () => {
-    const { store, first, others } = await cluster(2, { timeout: '400ms' })
-    first.faults.push({ type: 'hang' })
-    await failure(store.set('k', 'v'))
-    await store.set('k', 'w')
-    expect([puts(first), puts(...others)]).toEqual([1, 1])
+  it('is over when it is aborted between two tries', async () => {
+    const { store, first } = await cluster(1, { timeout: '20s' })
+    first.faults.push({ type: 'foreign', status: 502, headers: { 'Retry-After': '10' } })
+    const aborter = new AbortController()
+    const write = failure(store.set('k', 'v', { signal: aborter.signal }))
+    await expect.poll(() => puts(first)).toBe(1)
+    aborter.abort('enough')
+    expect(await write).toMatchObject({ code: 'outcome-unknown', cause: 'enough' })
+  })
+
+  it('has an unknown outcome when the answer makes no sense', async () => {
+    const { store, first, others } = await cluster(2)
+    first.faults.push({ type: 'garbage' })
+    expect((await failure(store.set('k', 'v'))).code).toBe('outcome-unknown')
+    expect(puts(first, ...others)).toBe(1)
+  })
+})
+
+describe('the session of a client', () => {
+  it('is opened by its first write, and only then', async () => {
+    const { store, state } = await cluster(1)
+    await store.get('k')
+    expect(state.sessions.size).toBe(0)
+    await Promise.all(['a', 'b', 'c'].map((key) => store.set(key, '')))
+    expect(state.sessions.size).toBe(1)
+    await store.delete('a')
+    expect(state.numbers).toEqual([
+      'session-1; seq=1; acked=0',
+      'session-1; seq=2; acked=0',
+      'session-1; seq=3; acked=0',
+      'session-1; seq=4; acked=3',
+    ])
+  })
+
+  it('acknowledges up to the lowest write unanswered', async () => {
+    const { store, state, first } = await cluster(1)
+    await store.set('a', '')
+    first.faults.push({ type: 'hang', on: ({ path }) => path.endsWith('/slow') })
+    const aborter = new AbortController()
+    const slow = store.set('slow', '', { signal: aborter.signal }).catch(() => undefined)
+    await expect.poll(() => state.writes).toBe(2)
+    await store.set('b', '')
+    await store.set('b', '')
+    expect(state.numbers.slice(-2)).toEqual(['session-1; seq=3; acked=1', 'session-1; seq=4; acked=1'])
+    aborter.abort()
+    await slow
+    await store.set('b', '')
+    expect(state.numbers.at(-1)).toBe('session-1; seq=5; acked=4')
+  })
+
+  it('that has ended is replaced, and the write goes into the new one', async () => {
+    const { store, state } = await cluster(2)
+    await store.set('a', '')
+    state.sessions.clear()
+    await Promise.all(['a', 'b', 'c'].map((key) => store.set(key, 'again')))
+    expect(state.writes).toBe(4)
+    expect(state.opened).toBe(2)
+    expect(state.numbers.at(-1)).toMatch(/^session-2; /)
+  })
+
+  it('that cannot be opened keeps the write from being sent', async () => {
+    const { store, first } = await cluster(1, { timeout: '300ms' })
+    const on = ({ path }: { readonly path: string }): boolean => path === '/v1/sessions'
+    const refuse: Fault = { type: 'refuse', status: 503, code: 'no-leader', on }
+    first.faults.push(...new Array(100).fill(refuse))
+    expect(await failure(store.set('k', 'v'))).toMatchObject({ code: 'no-leader', outcome: 'none' })
+    expect(puts(first)).toBe(0)
+    first.faults.length = 0
+    await store.set('k', 'v')
   })
 })
 
@@ -205,7 +314,7 @@ describe('a read', () => {
   }
 
   it('does not spend all of its time on an endpoint that hangs', async () => {
-    const { store, first, others } = await cluster(2, { timeout: '800ms' })
+    const { store, first, others } = await cluster(2, { timeout: '2s' })
     await store.set('k', 'value')
     first.faults.push({ type: 'hang' })
     expect(await store.getText('k')).toBe('value')
@@ -296,12 +405,13 @@ describe('the choice of endpoint', () => {
 
   it('leaves a draining node, whose answer still counts', async () => {
     const { store, state, first, others } = await cluster(2)
+    await store.set('k', 'u')
     first.draining = true
     await store.set('k', 'v')
     await store.set('k', 'w')
     await store.set('k', 'x')
-    expect(state.writes).toBe(3)
-    expect([puts(first), puts(...others)]).toEqual([1, 2])
+    expect(state.writes).toBe(4)
+    expect([puts(first), puts(...others)]).toEqual([2, 2])
   })
 
   it('returns to a refusing one when the others refuse as well', async () => {
@@ -332,7 +442,7 @@ describe('what fetch rejects with', () => {
     ['nothing more, as in a browser', undefined, false],
   ]
   for (const [what, cause, again] of cases) {
-    it(`${again ? 'allows' : 'forbids'} another try of a write: ${what}`, async () => {
+    it(`${again ? 'allows' : 'forbids'} another try of what has no number: ${what}`, async () => {
       const { state, first } = await cluster(1)
       let calls = 0
       const client = connect({
@@ -340,15 +450,19 @@ describe('what fetch rejects with', () => {
         token: 'secret',
         fetch: (url, init) => {
           calls += 1
-          // The first call opens the store, the second is the write.
-          return calls === 2 ? Promise.reject(new TypeError('Failed to fetch', { cause })) : fetch(url, init)
+          // The first call opens the store, the second the session, the third is the write.
+          return calls === 3 ? Promise.reject(new TypeError('Failed to fetch', { cause })) : fetch(url, init)
         },
       })
       const store = await client.open('default')
-      const result = await store.set('k', 'v').catch((error: unknown) => (error as TrivetError).code)
-      expect(result).toEqual(again ? { revision: 1, created: true, changed: true } : 'outcome-unknown')
-      expect(state.writes).toBe(again ? 1 : 0)
-      expect(calls).toBe(again ? 3 : 2)
+      await store.set('k', 'v')
+      expect(state.writes).toBe(1)
+      expect(calls).toBe(4)
+      // Handing over has no number: it is sent again only where its errors prove that nothing was.
+      calls = 2
+      const handover = client.transferLeadership('n2').catch((error: unknown) => (error as TrivetError).code)
+      expect(await handover).toBe(again ? undefined : 'outcome-unknown')
+      expect(calls).toBe(again ? 4 : 3)
     })
   }
 })

@@ -22,15 +22,31 @@ const condition = fc.oneof(
   fc.constant({ type: 'exists' as const }),
   fc.constant({ type: 'absent' as const }),
 )
+const count = fc.integer({ min: 0, max: 2 ** 48 })
+const once = fc.oneof(
+  fc
+    .tuple(fc.string({ minLength: 22, maxLength: 22 }), count, fc.integer({ min: 1, max: 2000 }))
+    .map(([session, acked, above]) => ({ type: 'session' as const, session, seq: acked + above, acked })),
+  fc.record({
+    type: fc.constant('key' as const),
+    key: fc.stringMatching(/^[\x21-\x7e]{1,128}$/),
+    digest: fc.uint8Array({ minLength: 32, maxLength: 32 }).map((array) => Buffer.from(array)),
+  }),
+)
 const common = {
   token: fc.string({ maxLength: 43 }),
   store: fc.string({ maxLength: 63, unit: 'binary' }),
   key: bytes,
   conditions: fc.array(condition, { maxLength: 3 }),
 }
+const setFields = { type: fc.constant('set' as const), ...common, value: bytes, contentType: fc.string() }
+const deleteFields = { type: fc.constant('delete' as const), ...common }
 const command: fc.Arbitrary<Command> = fc.oneof(
-  fc.record({ type: fc.constant('set' as const), ...common, value: bytes, contentType: fc.string() }),
-  fc.record({ type: fc.constant('delete' as const), ...common }),
+  fc.record(setFields),
+  fc.record({ ...setFields, once }),
+  fc.record(deleteFields),
+  fc.record({ ...deleteFields, once }),
+  fc.record({ type: fc.constant('openSession' as const), token: fc.string(), session: fc.string() }),
 )
 const batches: fc.Arbitrary<readonly CommandBatch[]> = fc.array(
   fc.record({
@@ -59,8 +75,19 @@ describe('a command as bytes', () => {
 
   it('of a newer version or an unknown type has an error of its own', () => {
     const packr = new Packr({ useRecords: false })
-    expect(() => decodeCommand(packr.pack([2, 1, 'whatever']))).toThrow(UnknownCommandError)
+    expect(() => decodeCommand(packr.pack([3, 1, 'whatever']))).toThrow(UnknownCommandError)
     expect(() => decodeCommand(packr.pack([1, 77]))).toThrow(UnknownCommandError)
+    expect(() => decodeCommand(packr.pack([2, 77]))).toThrow(UnknownCommandError)
+    expect(() => decodeCommand(packr.pack([1, 3, 'token', 'session']))).toThrow(UnknownCommandError)
+  })
+
+  it('is written in the lowest version that has it, so that an older member can apply what it knows', () => {
+    const plain = { type: 'delete', token: 't', store: 's', key: Buffer.from('k'), conditions: [] } as const
+    const repeated: Command = { ...plain, once: { type: 'session', session: 'x', seq: 1, acked: 0 } }
+    const packr = new Packr({ useRecords: false })
+    expect(packr.unpack(encodeCommand(plain))[0]).toBe(1)
+    expect(packr.unpack(encodeCommand(repeated))[0]).toBe(2)
+    expect(packr.unpack(encodeCommand({ type: 'openSession', token: 't', session: 'x' }))[0]).toBe(2)
   })
 
   it('that is damaged or not whole breaks an invariant', () => {
@@ -81,6 +108,13 @@ describe('a command as bytes', () => {
       packr.pack([1, 2, 'token', 'store', Buffer.from('k'), [[4]]]),
       packr.pack([1, 2, 'token', 'store', Buffer.from('k'), [], 'more']),
       packr.pack([1, 1, 'token', 'store', Buffer.from('k'), [], Buffer.from('v')]),
+      packr.pack([2, 2, 'token', 'store', Buffer.from('k'), []]),
+      packr.pack([2, 2, 'token', 'store', Buffer.from('k'), [], [1, 'session', 1, 1]]),
+      packr.pack([2, 2, 'token', 'store', Buffer.from('k'), [], [1, 'session', 0.5, 0]]),
+      packr.pack([2, 2, 'token', 'store', Buffer.from('k'), [], [2, 'with space', Buffer.alloc(32)]]),
+      packr.pack([2, 2, 'token', 'store', Buffer.from('k'), [], [2, 'key', Buffer.alloc(31)]]),
+      packr.pack([2, 2, 'token', 'store', Buffer.from('k'), [], [3, 'key', Buffer.alloc(32)]]),
+      packr.pack([2, 3, 'token']),
     ]
     for (const broken of wrong) expect(() => decodeCommand(broken)).toThrow(AssertionError)
   })

@@ -18,6 +18,7 @@ import type {
   CommandBatch,
   Condition,
   Founding,
+  Once,
   Outcome,
   Principal,
   Token,
@@ -73,6 +74,7 @@ type SetOptions = {
   readonly store?: string
   readonly contentType?: string
   readonly conditions?: readonly Condition[]
+  readonly once?: Once
 }
 
 export function set(key: string | Uint8Array, value: string | Uint8Array, options: SetOptions = {}): Command {
@@ -97,6 +99,25 @@ export function del(key: string | Uint8Array, options: Omit<SetOptions, 'content
     conditions: [],
     ...options,
   }
+}
+
+/** The n-th session's id. */
+function sessionId(n: number): string {
+  return String(n).padStart(22, 's')
+}
+
+export function openSession(n: number, token = tokens.admin.hash): Command {
+  return { type: 'openSession', token, session: sessionId(n) }
+}
+
+/** A write of the n-th session. */
+export function inSession(n: number, seq: number, acked = 0): { readonly once: Once } {
+  return { once: { type: 'session', session: sessionId(n), seq, acked } }
+}
+
+/** A write under an idempotency key; requests of another `request` have another digest. */
+export function underKey(key: string, request = 0): { readonly once: Once } {
+  return { once: { type: 'key', key, digest: Buffer.alloc(32, request) } }
 }
 
 /** Commands of one origin as they travel. */
@@ -149,20 +170,31 @@ export class Workshop {
 /** A state machine with a client that counts its commands. */
 export class Machine {
   readonly state: StateMachine
-  #number = 0
+  #number: number
 
-  constructor(state: StateMachine) {
+  constructor(state: StateMachine, answered = 0) {
     this.state = state
+    this.#number = answered
+  }
+
+  /** The same client with another state machine. */
+  on(state: StateMachine): Machine {
+    return new Machine(state, this.#number)
   }
 
   /** Applies one entry of these commands, each once and acknowledged before the next entry. */
-  async run(...commands: readonly Command[]): Promise<readonly Outcome[]> {
+  run(...commands: readonly Command[]): Promise<readonly Outcome[]> {
+    return this.runAt(founding.foundedAt + this.next, ...commands)
+  }
+
+  /** The same, with the entry's stamp. */
+  async runAt(time: number, ...commands: readonly Command[]): Promise<readonly Outcome[]> {
     const acked = this.#number
     const numbered = commands.map((command) => {
       this.#number += 1
       return [this.#number, command] as const
     })
-    const applied = await this.apply(entry(this.next, [batch(numbered, { acked, peer: 'client' })]))
+    const applied = await this.apply(entry(this.next, [batch(numbered, { acked, peer: 'client' })], time))
     return applied.map(({ outcome }) => outcome)
   }
 

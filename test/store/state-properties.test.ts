@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest'
 import type { Entry } from '../../src/raft/types.ts'
 import { decodeCommand } from '../../src/store/commands.ts'
 import { StateLoader } from '../../src/store/state-loader.ts'
-import type { Command, CommandBatch, Outcome } from '../../src/store/types.ts'
+import type { Command, CommandBatch, KeyCommand, Once, Outcome } from '../../src/store/types.ts'
 import { MemoryState } from './memory-state.ts'
 import {
   backends,
@@ -15,9 +15,12 @@ import {
   dump,
   entry,
   founding,
+  inSession,
+  openSession,
   set,
   tokens,
   transfer,
+  underKey,
   Workshop,
 } from './state-fixtures.ts'
 
@@ -27,6 +30,23 @@ const condition = fc.oneof(
   fc.constant({ type: 'exists' as const }),
   fc.constant({ type: 'absent' as const }),
   fc.record({ type: fc.constant('revision' as const), revisions: fc.array(fc.nat(12), { maxLength: 4 }) }),
+)
+
+/** A few sessions, numbers and keys, so that they meet again. */
+const once: fc.Arbitrary<{ readonly once?: Once }> = fc.oneof(
+  { weight: 3, arbitrary: fc.constant({}) },
+  {
+    weight: 4,
+    arbitrary: fc
+      .tuple(fc.integer({ min: 1, max: 3 }), fc.integer({ min: 1, max: 6 }), fc.nat(3))
+      .map(([n, seq, acked]) => inSession(n, seq, Math.min(acked, seq - 1))),
+  },
+  {
+    weight: 4,
+    arbitrary: fc
+      .tuple(fc.constantFrom('x', 'y', 'z'), fc.nat(1))
+      .map(([key, request]) => underKey(key, request)),
+  },
 )
 
 const options = fc.record({
@@ -41,9 +61,22 @@ const options = fc.record({
 
 const command: fc.Arbitrary<Command> = fc.oneof(
   fc
-    .tuple(fc.constantFrom(...keys), fc.constantFrom('', '1', 'x'.repeat(16), 'x'.repeat(17)), options)
-    .map(([key, value, rest]) => set(key, value, rest)),
-  fc.tuple(fc.constantFrom(...keys), options).map(([key, rest]) => del(key, rest)),
+    .tuple(fc.constantFrom(...keys), fc.constantFrom('', '1', 'x'.repeat(16), 'x'.repeat(17)), options, once)
+    .map(([key, value, rest, repeat]) => set(key, value, { ...rest, ...repeat })),
+  fc
+    .tuple(fc.constantFrom(...keys), options, once)
+    .map(([key, rest, repeat]) => del(key, { ...rest, ...repeat })),
+  fc
+    .tuple(fc.integer({ min: 1, max: 3 }), fc.constantFrom(tokens.admin.hash, tokens.cart.hash))
+    .map(([n, token]) => openSession(n, token)),
+)
+
+const lifeMs = 10 * 60_000
+
+/** After the founding. Some entries come long after those before, some with an earlier stamp. */
+const stamp = fc.oneof(
+  fc.nat(100),
+  fc.constantFrom(...[1, 2, 3].flatMap((lives) => [lives * lifeMs - 1, lives * lifeMs, lives * lifeMs + 1])),
 )
 
 /** Numbers come in any order and more than once; boots go up and come back late; acknowledgements jump. */
@@ -62,7 +95,7 @@ const commandBatch: fc.Arbitrary<CommandBatch> = fc
 const log: fc.Arbitrary<readonly Entry[]> = fc
   .array(
     fc.oneof(
-      { weight: 8, arbitrary: fc.tuple(fc.array(commandBatch, { maxLength: 4 }), fc.nat(100)) },
+      { weight: 8, arbitrary: fc.tuple(fc.array(commandBatch, { maxLength: 4 }), stamp) },
       { weight: 1, arbitrary: fc.constant(undefined) },
       { weight: 1, arbitrary: fc.nat(2) },
     ),
@@ -84,15 +117,16 @@ describe('a random log', () => {
   it.each(backends)('comes to what a plain model says, on $name', async ({ name, make }) => {
     await fc.assert(
       fc.asyncProperty(
-        fc.array(fc.array(commandBatch, { maxLength: 4 }), { maxLength: 12 }),
+        fc.array(fc.tuple(fc.array(commandBatch, { maxLength: 4 }), stamp), { maxLength: 12 }),
         async (rounds) => {
           await using workshop = new Workshop()
           const { open } = await make(workshop)
           const { state } = await workshop.open(await open(), { flushEveryMs: 0 })
           const model = new Model()
-          for (const [n, batches] of rounds.entries()) {
+          for (const [n, [batches, time]] of rounds.entries()) {
+            model.time = Math.max(model.time, founding.foundedAt + time)
             const expected = batches.flatMap((one) => model.hear(one))
-            const applied = await state.apply([entry(n + 1, batches)])
+            const applied = await state.apply([entry(n + 1, batches, founding.foundedAt + time)])
             expect(applied.map(({ id, outcome }) => ({ id, outcome }))).toEqual(expected)
             expect(state.revision).toBe(model.revision)
           }
@@ -199,9 +233,16 @@ type ModelRecord = {
   readonly createdRevision: number
 }
 
+type ModelSession = { owner: string; used: number; floor: number; outcomes: Map<number, Outcome> }
+type ModelKey = { readonly at: number; readonly digest: string; readonly outcome: Outcome }
+
 /** The state as a reader of the contract would write it down: maps, and no thought of disks. */
 class Model {
   revision = 0
+  time = founding.foundedAt
+  /** None is ever taken away: what is over is over by its time. */
+  readonly #sessions = new Map<string, ModelSession>()
+  readonly #keys = new Map<string, ModelKey>()
   readonly #stores = new Map([
     ['default', new Map<string, ModelRecord>()],
     ['sessions', new Map<string, ModelRecord>()],
@@ -237,6 +278,56 @@ class Model {
   }
 
   #execute(command: Command): Outcome {
+    const name = Object.values(tokens).find(({ hash }) => hash === command.token)?.name
+    if (name === undefined) return { type: 'refused', code: 'unauthenticated' }
+    if (command.type === 'openSession') {
+      const { session } = command
+      const stands = this.#sessions.get(session)
+      if (stands !== undefined && stands.used + lifeMs > this.time) {
+        return { type: 'refused', code: 'invalid-request' }
+      }
+      this.#sessions.set(session, { owner: name, used: this.time, floor: 0, outcomes: new Map() })
+      return { type: 'sessionOpened' }
+    }
+    const { once } = command
+    if (once === undefined) return this.#change(command)
+    return once.type === 'session'
+      ? this.#inSession(name, once, command)
+      : this.#underKey(name, once, command)
+  }
+
+  #inSession(owner: string, once: Extract<Once, { type: 'session' }>, command: KeyCommand): Outcome {
+    const { seq, acked } = once
+    const session = this.#sessions.get(once.session)
+    if (session === undefined || session.owner !== owner || session.used + lifeMs <= this.time) {
+      return { type: 'refused', code: 'session-expired' }
+    }
+    session.used = this.time
+    session.floor = Math.max(session.floor, acked)
+    if (seq <= session.floor) return { type: 'refused', code: 'invalid-request', field: 'trivet-session' }
+    const known = session.outcomes.get(seq)
+    if (known !== undefined) return { ...known, replayed: true }
+    const outcome = this.#change(command)
+    session.outcomes.set(seq, outcome)
+    return outcome
+  }
+
+  #underKey(owner: string, once: Extract<Once, { type: 'key' }>, command: KeyCommand): Outcome {
+    const id = `${owner} ${once.key}`
+    const digest = Buffer.from(once.digest).toString('hex')
+    const known = this.#keys.get(id)
+    if (known !== undefined && known.at + lifeMs > this.time) {
+      if (known.digest !== digest) return { type: 'refused', code: 'idempotency-key-reused' }
+      return { ...known.outcome, replayed: true }
+    }
+    const outcome = this.#change(command)
+    if (outcome.type !== 'refused' || outcome.code === 'condition-failed') {
+      this.#keys.set(id, { at: this.time, digest, outcome })
+    }
+    return outcome
+  }
+
+  #change(command: KeyCommand): Outcome {
     const key = Buffer.from(command.key).toString()
     const name = Object.values(tokens).find(({ hash }) => hash === command.token)?.name
     const cartMay =

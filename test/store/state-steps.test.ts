@@ -10,7 +10,8 @@ function sizes(bytes: number, valueBytes: number): readonly number[] {
   const commands = (from: number) =>
     Array.from({ length: 500 }, (_, n) => [from + n, set(`k${n}`, '')] as const)
   const entries = [0, 1, 2, 3, 4, 5].map((n) => entry(n + 1, [batch(commands(n * 500 + 1))]))
-  const parts = [...stretches(entries, { stores: new Map([['default', store]]), valueBytes })]
+  const known = { stores: new Map([['default', store]]), tokens: new Map(), valueBytes }
+  const parts = [...stretches(entries, known)]
   const steps = parts.flat().map(({ type }) => type)
   expect(steps.filter((type) => type !== 'command')).toEqual(
     entries.flatMap(() => ['begin', 'origin', 'end']),

@@ -2,12 +2,13 @@
 
 import type { FastifyReply } from 'fastify'
 import { TrivetError } from '../../errors.ts'
-import type { Executed } from '../../node/surface.ts'
-import type { Item, Outcome } from '../../store/types.ts'
-import { type App, type RouteContext, setRevision, setTiming } from '../app.ts'
+import type { Item } from '../../store/types.ts'
+import type { App, RouteContext } from '../app.ts'
 import { formatTag, names, readCondition, type Tags, writeConditions } from '../conditions.ts'
-import { type Call, callOf, denied, noSuchStore, storeCallOf } from '../gate.ts'
+import { decided } from '../decided.ts'
+import { callOf, type Rule, storeCallOf } from '../gate.ts'
 import { storedContentType } from '../media-type.ts'
+import { readRepeat, repeatable } from '../once.ts'
 import { documented } from '../openapi.ts'
 import { headers } from '../protocol.ts'
 import { Deleted, NoQuery, ReadQuery, StoreParams, Written } from '../schemas.ts'
@@ -21,6 +22,22 @@ const valueHeaders = {
   'content-security-policy': 'sandbox',
   'x-content-type-options': 'nosniff',
 } as const
+
+const writesKey: Rule = {
+  need: { type: 'store', access: 'read-write', over: 'key' },
+  judged: 'write',
+  conditions: ['if-match', 'if-none-match'],
+  repeatable: true,
+}
+
+/** The headers of a write, for the document. */
+const writeHeaders = [
+  'if-match',
+  'if-none-match',
+  'idempotency-key',
+  'trivet-session',
+  'trivet-timeout',
+] as const
 
 export function addKeyRoutes(app: App, context: RouteContext): void {
   addRead(app, context)
@@ -63,13 +80,8 @@ function sendItem(reply: FastifyReply, item: Item, had: Tags | undefined): Fasti
 }
 
 function addSet(app: App, { node, gate, bodies, limits }: RouteContext): void {
-  const rule = gate.route({
-    need: { type: 'store', access: 'read-write', over: 'key' },
-    judged: 'write',
-    conditions: ['if-match', 'if-none-match'],
-  })
   app.route({
-    ...rule,
+    ...gate.route(writesKey),
     method: 'PUT',
     url,
     schema: {
@@ -78,7 +90,7 @@ function addSet(app: App, { node, gate, bodies, limits }: RouteContext): void {
       querystring: NoQuery,
       ...documented({
         key: true,
-        headers: ['if-match', 'if-none-match', 'trivet-timeout'],
+        headers: writeHeaders,
         takesValue: true,
         answers: { 200: Written, 201: Written },
       }),
@@ -86,23 +98,15 @@ function addSet(app: App, { node, gate, bodies, limits }: RouteContext): void {
     handler: async (request, reply) => {
       const call = callOf(request)
       const conditions = writeConditions(request.headers)
+      const repeat = readRepeat(request.headers)
       const contentType = storedContentType(request.headers['content-type'])
       const value = await bodies.read(request.raw, {
         code: 'value-too-large',
         bytes: storeCallOf(call).maxValueBytes ?? limits.valueBytes,
       })
-      const executed = await node.execute(
-        {
-          type: 'set',
-          token: call.tokenHash,
-          store: call.store,
-          key: call.key,
-          value,
-          contentType,
-          conditions,
-        },
-        call,
-      )
+      const { tokenHash: token, store, key } = call
+      const command = { type: 'set', token, store, key, value, contentType, conditions } as const
+      const executed = await node.execute(repeatable(command, repeat), call)
       const outcome = decided(reply, executed, call, 'set')
       const { revision, created, changed } = outcome
       return reply
@@ -114,13 +118,8 @@ function addSet(app: App, { node, gate, bodies, limits }: RouteContext): void {
 }
 
 function addDelete(app: App, { node, gate }: RouteContext): void {
-  const rule = gate.route({
-    need: { type: 'store', access: 'read-write', over: 'key' },
-    judged: 'write',
-    conditions: ['if-match', 'if-none-match'],
-  })
   app.route({
-    ...rule,
+    ...gate.route(writesKey),
     method: 'DELETE',
     url,
     schema: {
@@ -129,64 +128,19 @@ function addDelete(app: App, { node, gate }: RouteContext): void {
       querystring: NoQuery,
       ...documented({
         key: true,
-        headers: ['if-match', 'if-none-match', 'trivet-timeout'],
+        headers: writeHeaders,
         answers: { 200: Deleted },
       }),
     },
     handler: async (request, reply) => {
       const call = callOf(request)
       const conditions = writeConditions(request.headers)
-      const executed = await node.execute(
-        { type: 'delete', token: call.tokenHash, store: call.store, key: call.key, conditions },
-        call,
-      )
+      const repeat = readRepeat(request.headers)
+      const { tokenHash: token, store, key } = call
+      const command = { type: 'delete', token, store, key, conditions } as const
+      const executed = await node.execute(repeatable(command, repeat), call)
       const { revision, deleted } = decided(reply, executed, call, 'deleted')
       return reply.send({ revision, deleted })
     },
   })
-}
-
-/** The outcome of a command, of the type its success has. Throws what apply refused. */
-function decided<Type extends Outcome['type']>(
-  reply: FastifyReply,
-  executed: Executed,
-  call: Call,
-  type: Type,
-): Extract<Outcome, { type: Type }> {
-  const { outcome } = executed
-  setRevision(reply, executed.revision)
-  setTiming(reply, executed.timing)
-  if (isOfType(outcome, type)) return outcome
-  if (outcome.type === 'refused') throw refusal(outcome, call)
-  throw new Error(`the node answered ${outcome.type} to a command whose success is ${type}`)
-}
-
-function isOfType<Type extends Outcome['type']>(
-  outcome: Outcome,
-  type: Type,
-): outcome is Extract<Outcome, { type: Type }> {
-  return outcome.type === type
-}
-
-/** What apply refused, as the error a client reads: judged there in the newest state there is. */
-function refusal(outcome: Extract<Outcome, { type: 'refused' }>, call: Call): TrivetError {
-  const { code, revision, limit } = outcome
-  switch (code) {
-    case 'unauthenticated':
-      return new TrivetError(code, 'This token is not valid any more')
-    case 'access-denied':
-      return denied(call.token, { store: call.store, access: 'read-write' })
-    case 'no-such-store':
-      return noSuchStore(call.store)
-    case 'condition-failed': {
-      const found = revision === undefined || revision === 0 ? 'the key is absent' : `it is at ${revision}`
-      return new TrivetError(code, `The key is not as the condition wants it: ${found}`, {
-        revision: revision ?? 0,
-      })
-    }
-    case 'value-too-large':
-      return new TrivetError(code, `A value here has at most ${limit ?? 'fewer'} bytes`, { limit })
-    default:
-      return new TrivetError(code, `The command was refused: ${code}`, { revision, limit })
-  }
 }
