@@ -67,8 +67,10 @@ export class Cluster implements Served {
     this.observer = new Observer(this.machines, world.transcript)
   }
 
+  /** The nodes that clients may turn to: those that run, while any does. */
   get ids(): readonly string[] {
-    return this.machines.map(({ id }) => id)
+    const { running } = this
+    return (running.length > 0 ? running : this.machines).map(({ id }) => id)
   }
 
   get running(): readonly Machine[] {

@@ -47,16 +47,16 @@ export function run({ seed, trace }: RunOptions): Report {
     () => {
       over = true
     },
-    (error: unknown) => {
-      const text = error instanceof Error ? (error.stack ?? error.message) : String(error)
-      observer.accuse('the story comes to its end', text)
-    },
+    (error: unknown) => observer.accuse('the story comes to its end', textOf(error)),
   )
+  const onRejection = (error: unknown) => observer.accuse('no rejection is left alone', textOf(error))
+  process.on('unhandledRejection', onRejection)
   const inTime = world.run({
     until: longestMs,
     done: () => over || observer.violation !== undefined,
     look: () => observer.look(),
   })
+  process.off('unhandledRejection', onRejection)
   if (!inTime) observer.accuse('progress', 'the story stands still')
   const { violation } = observer
   cluster.counts.set('elections', observer.elections)
@@ -70,6 +70,10 @@ export function run({ seed, trace }: RunOptions): Report {
     virtualMs: world.now,
     events: world.events,
   }
+}
+
+function textOf(error: unknown): string {
+  return error instanceof Error ? (error.stack ?? error.message) : String(error)
 }
 
 class Story {
