@@ -6,7 +6,7 @@ import { callsOf, History } from '../linear/history.ts'
 import { keyValue } from '../linear/key-value.ts'
 import type { Chance } from '../raft/chance.ts'
 import { Cluster } from './cluster.ts'
-import { type Fault, faults } from './faults.ts'
+import { type Fault, faults, wipeMost } from './faults.ts'
 import { type Plan, planOf } from './plan.ts'
 import { differences } from './rows.ts'
 import { World } from './world.ts'
@@ -107,11 +107,21 @@ class Story {
     await sleep(faultyMs)
     this.#faulty = false
     await faulty
+    if (this.#plan.isDoomed && nodes > 2) return this.#tellOfDoom(used)
     await this.#heal()
     await this.#allReady('a healed majority serves again')
     await used.stop()
     await this.#readEverywhere()
     await this.#compare()
+    this.#judge()
+  }
+
+  /** What was founded is gone. Clients may learn nothing any more, but nothing untrue. */
+  async #tellOfDoom(used: { readonly stop: () => Promise<void> }): Promise<void> {
+    await this.#heal()
+    await this.#have({ name: 'most disks wiped', weight: 0, act: wipeMost })
+    await this.#world.sleep(4000)
+    await used.stop()
     this.#judge()
   }
 

@@ -44,10 +44,9 @@ export const variants: readonly Variant[] = [
   ),
   one(
     'votes for whoever asks, whatever its log',
-    'raft/raft.ts',
-    `      (this.#votedFor === undefined || this.#votedFor === message.from) &&
-      this.#log.isMatchedBy({ index: message.lastIndex, term: message.lastTerm })`,
-    '      (this.#votedFor === undefined || this.#votedFor === message.from)',
+    'raft/log.ts',
+    'return last.term > this.lastTerm || (last.term === this.lastTerm && last.index >= this.#lastIndex)',
+    'return last.index >= 0',
   ),
   one(
     'compares logs by their length alone',
@@ -79,12 +78,6 @@ export const variants: readonly Variant[] = [
     'raft/outbox.ts',
     "if (message.type !== 'appended' || !this.#joined(message)) this.#promises.push(message)",
     "if (message.type === 'appended') this.#messages.push(message)\n    else this.#promises.push(message)",
-  ),
-  one(
-    'commits more of a log than the append has shown to match',
-    'raft/raft.ts',
-    'this.#log.commit(Math.min(message.commitIndex, matchIndex))',
-    'this.#log.commit(Math.min(message.commitIndex, this.#log.lastIndex))',
   ),
   one(
     'tells followers a commit index beyond what they have acknowledged',
@@ -233,12 +226,19 @@ export const variants: readonly Variant[] = [
     "recollection.type === 'decided' ? recollection.outcome :",
     "recollection.type === 'past' ? recollection.outcome :",
   ),
-  one(
-    'applies a command that its origin no longer waits for',
-    'store/state-origins.ts',
-    'if (boot < origin.boot || number <= origin.floor) return past',
-    'if (boot < origin.boot) return past',
-  ),
+  {
+    name: 'applies a command that its origin no longer waits for',
+    file: 'store/state-origins.ts',
+    edits: [
+      {
+        find: 'if (boot < origin.boot || number <= origin.floor) return past',
+        replace: 'if (boot < origin.boot) return past',
+      },
+      // Outcomes are forgotten 64 at a time: what was forgotten must come back for this to show.
+      { find: 'const perSegment = 64', replace: 'const perSegment = 1' },
+    ],
+    seed: 1,
+  },
   one(
     'takes a refusal by one who does not lead for the last word',
     'node/own-commands.ts',
@@ -258,14 +258,16 @@ export const variants: readonly Variant[] = [
     name: 'founds a cluster on disks that were emptied',
     file: 'node/founding.ts',
     edits: [
-      { find: 'if (missing.length > 0) {', replace: 'if (missing.length > options.nodes.length) {' },
       {
-        find: `    if (known.type === 'silent' || known.type === 'refuses') {
-      return`,
-        replace: `    if (known.type === 'silent' || known.type === 'refuses') continue
-    if (known.type === 'knows' && known.begun) {
-      return`,
+        find: 'return answer.clusterId === undefined\n',
+        replace: "return answer.clusterId === undefined || options.identity().type === 'empty'\n",
       },
+      {
+        find: "if (known.type === 'knows' && known.clusterId !== clusterId) {",
+        replace:
+          "if (known.type === 'knows' && known.clusterId !== clusterId) continue\n    if (known.type === 'refuses') {",
+      },
+      { find: 'if (missing.length > 0) {', replace: 'if (missing.length > 1) {' },
     ],
     seed: 1,
   },
