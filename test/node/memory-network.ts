@@ -71,6 +71,8 @@ export class MemoryNetwork {
   readonly #directions = new WeakMap<MemoryConnection, Map<MemoryTransport, Direction>>()
   /** Ordered pairs whose messages vanish. */
   readonly #cut = new Set<string>()
+  /** Ordered pairs whose messages take so many milliseconds more. */
+  readonly #slow = new Map<string, number>()
   #options: MemoryNetworkOptions
 
   constructor(options: MemoryNetworkOptions = {}) {
@@ -108,9 +110,15 @@ export class MemoryNetwork {
     this.#cut.add(`${from} ${to}`)
   }
 
-  /** Undoes every cut. */
+  /** Everything from `from` to `to` takes so many milliseconds more. */
+  slowDown(from: string, to: string, milliseconds: number): void {
+    this.#slow.set(`${from} ${to}`, milliseconds)
+  }
+
+  /** Undoes every cut, and lets messages take the time that they take. What is on its way comes when it comes. */
   heal(): void {
     this.#cut.clear()
+    this.#slow.clear()
     for (const node of this.#nodes.values()) this.settle(node)
   }
 
@@ -175,7 +183,10 @@ export class MemoryNetwork {
       const isLost = this.#random() < (this.#options.loss ?? 0)
       const now = this.#scheduler.now()
       // A stream keeps its order, however long each message takes.
-      const due = Math.max(direction.dueAt[lane], now + this.#delay())
+      const due = Math.max(
+        direction.dueAt[lane],
+        now + this.#delay() + (this.#slow.get(`${from.self} ${to}`) ?? 0),
+      )
       direction.dueAt[lane] = due
       direction.pending[lane] += bytes.length
       this.#scheduler.after(due - now, () => {

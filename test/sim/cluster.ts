@@ -68,8 +68,10 @@ export class Cluster implements Served {
     this.observer = new Observer(this.machines, world.transcript)
   }
 
+  /** The nodes that clients may turn to: those that run, while any does. */
   get ids(): readonly string[] {
-    return this.machines.map(({ id }) => id)
+    const { running } = this
+    return (running.length > 0 ? running : this.machines).map(({ id }) => id)
   }
 
   get running(): readonly Machine[] {
@@ -133,12 +135,13 @@ export class Cluster implements Served {
   }
 
   /**
-   * What this machine has durable is not what it was. A log that was harmed may have forgotten what it promised; a state that
-   * was leaves log and vote sound.
+   * What this machine has durable is not what it was. `how` it was harmed tells what its node may still be held to: damage it has
+   * to notice, so it never comes back with less than it had; of a log that is gone it knows nothing; and a state that was harmed
+   * leaves log and vote sound.
    */
-  harm(machine: Machine, what: 'log' | 'state'): void {
-    machine.harm = what
-    if (what === 'log') this.observer.excuse(machine)
+  harm(machine: Machine, how: 'damaged log' | 'lost log' | 'state'): void {
+    machine.harm = how
+    if (how === 'lost log') this.observer.excuse(machine)
   }
 
   /** Somebody sees to it that the process runs again. */

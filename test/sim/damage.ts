@@ -22,7 +22,7 @@ export function flipLog(cluster: Cluster, chance: Chance): string | undefined {
   if (paths.length === 0) return undefined
   const path = chance.pick(paths)
   const bit = chance.below(disk.lastDurable(path) * 8)
-  cluster.harm(machine, 'log')
+  cluster.harm(machine, 'damaged log')
   disk.flip(path, bit)
   return `${path} of ${machine.id} at ${bit >> 3}`
 }
@@ -31,7 +31,7 @@ export function flipLog(cluster: Cluster, chance: Chance): string | undefined {
 export function misdirect(cluster: Cluster, chance: Chance): string | undefined {
   const machine = victim(cluster, chance)
   if (machine === undefined) return undefined
-  cluster.harm(machine, 'log')
+  cluster.harm(machine, 'damaged log')
   machine.disk.misdirect('.wal')
   return machine.id
 }

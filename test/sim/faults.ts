@@ -25,6 +25,8 @@ export const faults: readonly Fault[] = [
   { name: 'one-way cut', weight: 4, act: cutOneWay },
   { name: 'break connection', weight: 4, act: breakConnection },
   { name: 'depose', weight: 5, act: depose },
+  { name: 'usurp', weight: 4, act: usurp },
+  { name: 'late answers', weight: 4, act: answerLate },
   // ── processes ──────────────────────────────────────────────────────────────────────────────────────────────────
   { name: 'crash', weight: 8, act: (cluster, chance) => lose(cluster, chance, 'process') },
   { name: 'power loss', weight: 8, act: (cluster, chance) => lose(cluster, chance, 'power') },
@@ -129,6 +131,37 @@ function depose(cluster: Cluster, chance: Chance): string | undefined {
   for (const other of others) network.breakConnection(leader.peer, other.peer)
   if (chance.happens(0.5)) world.after(chance.below(200), () => network.heal())
   return leader.id
+}
+
+/** A leader comes back from its isolation in the moment in which its successor goes. */
+function usurp(cluster: Cluster, chance: Chance): string | undefined {
+  const { leader, network, world, machines } = cluster
+  if (leader === undefined || machines.length < 3) return undefined
+  const others = machines.filter((machine) => machine !== leader)
+  network.partition([leader.peer], peersOf(others))
+  for (const other of others) network.breakConnection(leader.peer, other.peer)
+  world.after(60 + chance.below(400), () => {
+    const successor = others.find(({ node }) => node?.status?.role === 'leader')
+    network.heal()
+    if (successor === undefined || !cluster.stoppable.includes(successor)) return
+    if (chance.happens(0.5)) void cluster.crash(successor, chance.pick(['process', 'power']))
+    else network.partition([successor.peer], peersOf(machines.filter((machine) => machine !== successor)))
+  })
+  return leader.id
+}
+
+/** What the followers have said reaches the leader when they follow it no more. */
+function answerLate(cluster: Cluster, chance: Chance): string | undefined {
+  const { leader, network, world, machines } = cluster
+  if (leader === undefined || machines.length < 3) return undefined
+  const others = machines.filter((machine) => machine !== leader)
+  const late = chance.pick([100, 250, 500])
+  for (const other of others) network.slowDown(other.peer, leader.peer, late)
+  world.after(5 + chance.below(60), () => {
+    for (const other of others) network.cutOneWay(leader.peer, other.peer)
+  })
+  world.after(late * 2 + chance.below(500), () => network.heal())
+  return `to ${leader.id} by ${late} ms`
 }
 
 // ── processes ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -243,9 +276,28 @@ async function wipe(cluster: Cluster, chance: Chance): Promise<string | undefine
   if (machine === undefined || machine.harm !== undefined || !cluster.mayHarm) return undefined
   await machine.crash()
   await machine.format()
-  cluster.harm(machine, 'log')
+  cluster.harm(machine, 'lost log')
   cluster.startLater(machine)
   return machine.id
+}
+
+/**
+ * Most disks are emptied, the founder's among them, while nobody else can be asked. No cluster can come back from that, and
+ * none may be made up: see `Plan.isDoomed`.
+ */
+export async function wipeMost(cluster: Cluster): Promise<string> {
+  const { machines, world } = cluster
+  for (const machine of cluster.running) await machine.crash()
+  const wiped = machines.slice(0, Math.floor(machines.length / 2) + 1)
+  for (const machine of wiped) {
+    await machine.format()
+    cluster.harm(machine, 'lost log')
+    cluster.startLater(machine)
+  }
+  world.after(1500, () => {
+    for (const machine of machines) cluster.startLater(machine)
+  })
+  return idsOf(wiped)
 }
 
 function peersOf(machines: readonly Machine[]): string[] {

@@ -49,7 +49,7 @@ export class Machine {
   /** Errors of the disk were ordered since the last start: this process may end by them. */
   isTroubled = false
   /** What of its data was changed or taken away by its disk and not made whole again since. */
-  harm: 'log' | 'state' | undefined
+  harm: 'damaged log' | 'lost log' | 'state' | undefined
 
   constructor(options: MachineOptions) {
     this.#options = options

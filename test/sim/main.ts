@@ -13,6 +13,8 @@ import {
   seedsFrom,
   type Totals,
 } from './seeds.ts'
+import { hunt } from './variant-run.ts'
+import { variants } from './variants.ts'
 
 const usage = `Usage: npm run sim -- [options]
 
@@ -20,7 +22,9 @@ const usage = `Usage: npm run sim -- [options]
   --seed S      begin at this seed; without it, at 1, after the seeds that failed once
   --jobs J      run in J threads
   --trace       print everything that happens, every message too
-  --all         go on after a failure`
+  --all         go on after a failure
+  --variants    run the programs that are broken on purpose until each is caught, from seed S on; at most N seeds each
+  --only NAME   only those whose name contains this`
 
 /** Counts that say nothing about whether a run looked into the corners. */
 const uncounted: ReadonlySet<string> = new Set(['operations'])
@@ -35,6 +39,8 @@ const { values } = parseArgs({
     jobs: { type: 'string', default: '1' },
     trace: { type: 'boolean', default: false },
     all: { type: 'boolean', default: false },
+    variants: { type: 'boolean', default: false },
+    only: { type: 'string', default: '' },
     help: { type: 'boolean', default: false },
   },
 })
@@ -99,5 +105,30 @@ async function trace(): Promise<boolean> {
   return report.violation === undefined
 }
 
+/** Whether every variant was caught. */
+async function huntVariants(): Promise<boolean> {
+  const first = wholeNumber(values.seed ?? '1', 'seed')
+  const most = wholeNumber(values.seeds ?? '1000', 'seeds')
+  const wanted = variants.filter(({ name }) => name.includes(values.only))
+  let missed = 0
+  for (const variant of wanted) {
+    const begun = performance.now()
+    const caught = await hunt(variant, { first, most })
+    const seconds = ((performance.now() - begun) / 1000).toFixed(1)
+    const seeds = `${String(caught.seeds).padStart(5)} seeds, ${seconds.padStart(6)} s`
+    if (caught.type === 'missed') missed += 1
+    const how =
+      caught.type === 'missed' ? 'MISSED' : `seed ${caught.seed}: ${caught.by.split('\n')[0]?.slice(0, 110)}`
+    print(`${seeds}  ${variant.name}: ${how}`)
+  }
+  print(
+    missed === 0 ? `all ${wanted.length} variants caught` : `${missed} of ${wanted.length} variants missed`,
+  )
+  return missed === 0 && wanted.length > 0
+}
+
 if (values.help) print(usage)
-else process.exitCode = (await (values.trace ? trace() : simulate())) ? 0 : 1
+else {
+  const well = values.variants ? huntVariants() : values.trace ? trace() : simulate()
+  process.exitCode = (await well) ? 0 : 1
+}

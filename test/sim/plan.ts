@@ -18,6 +18,8 @@ export type Plan = {
   /** How long faults come, and how long between two of them at most, in milliseconds. */
   readonly faultyMs: number
   readonly betweenFaultsMs: number
+  /** In the end most disks are emptied: nothing comes back, and nothing untrue may be said. For clusters that have more. */
+  readonly isDoomed: boolean
   /** Faults come while the cluster is being founded, too. */
   readonly roughStart: boolean
   /** How often this fault comes, as a factor: each seed leaves many of them out, so that others come closely together. */
@@ -45,10 +47,11 @@ export function planOf(seed: number): Plan {
       [400, 1500],
       [100, 400, 3000],
     ]),
-    thinkingMs: chance.pick([20, 60, 150]),
+    thinkingMs: chance.pick([5, 20, 60, 150]),
     faultyMs: 4000 + chance.below(6000),
     betweenFaultsMs: chance.pick([60, 200, 200, 500]),
     roughStart: chance.happens(0.2),
+    isDoomed: chance.happens(0.06),
   }
   const appetite = (fault: string): number => {
     let known = appetites.get(fault)

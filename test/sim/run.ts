@@ -6,7 +6,7 @@ import { callsOf, History } from '../linear/history.ts'
 import { keyValue } from '../linear/key-value.ts'
 import type { Chance } from '../raft/chance.ts'
 import { Cluster } from './cluster.ts'
-import { type Fault, faults } from './faults.ts'
+import { type Fault, faults, wipeMost } from './faults.ts'
 import { type Plan, planOf } from './plan.ts'
 import { differences } from './rows.ts'
 import { World } from './world.ts'
@@ -47,16 +47,16 @@ export function run({ seed, trace }: RunOptions): Report {
     () => {
       over = true
     },
-    (error: unknown) => {
-      const text = error instanceof Error ? (error.stack ?? error.message) : String(error)
-      observer.accuse('the story comes to its end', text)
-    },
+    (error: unknown) => observer.accuse('the story comes to its end', textOf(error)),
   )
+  const onRejection = (error: unknown) => observer.accuse('no rejection is left alone', textOf(error))
+  process.on('unhandledRejection', onRejection)
   const inTime = world.run({
     until: longestMs,
     done: () => over || observer.violation !== undefined,
     look: () => observer.look(),
   })
+  process.off('unhandledRejection', onRejection)
   if (!inTime) observer.accuse('progress', 'the story stands still')
   const { violation } = observer
   cluster.counts.set('elections', observer.elections)
@@ -70,6 +70,10 @@ export function run({ seed, trace }: RunOptions): Report {
     virtualMs: world.now,
     events: world.events,
   }
+}
+
+function textOf(error: unknown): string {
+  return error instanceof Error ? (error.stack ?? error.message) : String(error)
 }
 
 class Story {
@@ -103,11 +107,21 @@ class Story {
     await sleep(faultyMs)
     this.#faulty = false
     await faulty
+    if (this.#plan.isDoomed && nodes > 2) return this.#tellOfDoom(used)
     await this.#heal()
     await this.#allReady('a healed majority serves again')
     await used.stop()
     await this.#readEverywhere()
     await this.#compare()
+    this.#judge()
+  }
+
+  /** What was founded is gone. Clients may learn nothing any more, but nothing untrue. */
+  async #tellOfDoom(used: { readonly stop: () => Promise<void> }): Promise<void> {
+    await this.#heal()
+    await this.#have({ name: 'most disks wiped', weight: 0, act: wipeMost })
+    await this.#world.sleep(4000)
+    await used.stop()
     this.#judge()
   }
 

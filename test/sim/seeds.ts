@@ -54,15 +54,19 @@ export async function runSeed(seed: number, trace?: (line: string) => void): Pro
   return promise
 }
 
-/** Runs them in so many threads; the reports come as they are made. */
-export async function* runInThreads(seeds: readonly number[], threads: number): AsyncGenerator<Report> {
+/** Runs them in so many threads; the reports come as they are made. `home`: the simulator's folder, should it be a copy. */
+export async function* runInThreads(
+  seeds: readonly number[],
+  threads: number,
+  home: URL = new URL('./', import.meta.url),
+): AsyncGenerator<Report> {
   const reports: Report[] = []
   let wake = Promise.withResolvers<void>()
   let open = 0
   let failure: unknown
   const workers = Array.from({ length: Math.min(threads, seeds.length) }, (_, thread) => {
     const own = seeds.filter((_, at) => at % threads === thread)
-    const worker = new Worker(new URL('./seeds-worker.ts', import.meta.url), { workerData: own })
+    const worker = new Worker(new URL('seeds-worker.ts', home), { workerData: own })
     open += 1
     worker.on('message', (report: Report) => {
       reports.push(report)

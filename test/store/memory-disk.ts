@@ -5,7 +5,7 @@
 
 import { dirname } from 'node:path'
 import type { Disk, DiskFile, FileAccess } from '../../src/store/disk.ts'
-import { MemoryFile } from './memory-file.ts'
+import { isZero, MemoryFile } from './memory-file.ts'
 
 export type DiskCall =
   | 'list'
@@ -371,7 +371,7 @@ export class MemoryDisk implements Disk {
   }
 
   #whereTo(path: string, { position, bytes }: { position: number; bytes: Uint8Array }): number {
-    if (bytes.every((byte) => byte === 0)) return position
+    if (isZero(bytes)) return position
     if (this.#astray?.path === path && this.#astray.state === 'fresh') this.#astray = undefined
     if (this.#astray?.state !== 'ordered' || position === 0 || !path.includes(this.#astray.path))
       return position

@@ -41,8 +41,7 @@ export class MemoryFile {
   /** Syncs what was written here alone, as a durable write does. */
   syncRange(position: number, length: number): void {
     this.#keep(sectorsOf(position, position + length))
-    if (this.#view.all.subarray(position, position + length).some((byte) => byte !== 0))
-      this.#lastDurable = position
+    if (!isZero(this.#view.all.subarray(position, position + length))) this.#lastDurable = position
   }
 
   /** Where the last durable write of anything but zeros began. */
@@ -95,6 +94,17 @@ export class MemoryFile {
       this.#platter.all.set(this.#view.all.subarray(start, end), start)
     }
   }
+}
+
+const zeros = Buffer.alloc(64 * 1024)
+
+/** Whether these bytes are all zeros. */
+export function isZero(bytes: Uint8Array): boolean {
+  for (let at = 0; at < bytes.length; at += zeros.length) {
+    const piece = bytes.subarray(at, at + zeros.length)
+    if (zeros.compare(piece, 0, piece.length, 0, piece.length) !== 0) return false
+  }
+  return true
 }
 
 function sectorsOf(start: number, end: number): number[] {

@@ -1,0 +1,274 @@
+// Programs that are broken on purpose, each by a small edit. A simulator that does not catch one of them proves nothing about it.
+
+export type Variant = {
+  readonly name: string
+  /** Below `src`. */
+  readonly file: string
+  /** Each `find` must be there exactly once. */
+  readonly edits: readonly { readonly find: string; readonly replace: string }[]
+  /** A seed that is known to catch it, or one shortly before. */
+  readonly seed: number
+}
+
+const one = (name: string, file: string, find: string, replace: string, seed = 1): Variant => ({
+  name,
+  file,
+  edits: [{ find, replace }],
+  seed,
+})
+
+export const variants: readonly Variant[] = [
+  // ── votes ──────────────────────────────────────────────────────────────────────────────────────────────────────
+  one(
+    'votes twice in a term',
+    'raft/raft.ts',
+    '(this.#votedFor === undefined || this.#votedFor === message.from) &&',
+    '',
+  ),
+  one(
+    'keeps its vote only in memory',
+    'raft/raft.ts',
+    'nextSave({ term: this.#term, votedFor: this.#votedFor })',
+    'nextSave({ term: this.#term, votedFor: undefined })',
+  ),
+  one(
+    'forgets its vote with its candidacy',
+    'raft/raft.ts',
+    `    const leadership = this.#leadership
+    this.#leadership = undefined
+    this.#leader = leader`,
+    `    const leadership = this.#leadership
+    this.#votedFor = undefined
+    this.#leadership = undefined
+    this.#leader = leader`,
+  ),
+  one(
+    'votes for whoever asks, whatever its log',
+    'raft/log.ts',
+    'return last.term > this.lastTerm || (last.term === this.lastTerm && last.index >= this.#lastIndex)',
+    'return last.index >= 0',
+  ),
+  one(
+    'compares logs by their length alone',
+    'raft/log.ts',
+    'return last.term > this.lastTerm || (last.term === this.lastTerm && last.index >= this.#lastIndex)',
+    'return last.index >= this.#lastIndex',
+  ),
+  one(
+    'lets votes and acknowledgements leave before their save',
+    'raft/outbox.ts',
+    'this.#promises.push(message)\n  }',
+    'this.#messages.push(message)\n  }',
+  ),
+  // ── the log, between nodes ─────────────────────────────────────────────────────────────────────────────────────
+  one(
+    'commits an entry of an old term by counting',
+    'raft/leadership.ts',
+    ' || this.#log.term(index) !== this.#options.term',
+    '',
+  ),
+  one(
+    'counts the leader before its own sync',
+    'raft/leadership.ts',
+    'this.#progress.get(voter)?.matchIndex ?? this.#log.savedIndex',
+    'this.#progress.get(voter)?.matchIndex ?? this.#log.lastIndex',
+  ),
+  one(
+    'acknowledges entries before their sync',
+    'raft/outbox.ts',
+    "if (message.type !== 'appended' || !this.#joined(message)) this.#promises.push(message)",
+    "if (message.type === 'appended') this.#messages.push(message)\n    else this.#promises.push(message)",
+  ),
+  one(
+    'tells followers a commit index beyond what they have acknowledged',
+    'raft/leadership.ts',
+    `      const commitIndex = Math.min(progress.matchIndex, this.#log.commitIndex)
+      progress.toldCommit`,
+    `      const commitIndex = this.#log.commitIndex
+      progress.toldCommit`,
+  ),
+  one(
+    'takes acknowledgements of another term',
+    'raft/raft.ts',
+    'else if (message.term === this.#term) this.#leadership?.step(message, this.#now)',
+    'else this.#leadership?.step(message, this.#now)',
+  ),
+  one(
+    'lets a late append shorten the log',
+    'raft/log.ts',
+    'const fresh = entries.findIndex((entry) => this.term(entry.index) !== entry.term)',
+    'const fresh = entries.length > 0 ? 0 : -1',
+  ),
+  one(
+    'applies what its own log does not hold',
+    'raft/log.ts',
+    'return this.#upTo(this.#appliedIndex + 1, Math.min(this.#commitIndex, this.#savedIndex), maxBytes)',
+    'return this.#upTo(this.#appliedIndex + 1, this.#commitIndex, maxBytes)',
+  ),
+  // ── reads ──────────────────────────────────────────────────────────────────────────────────────────────────────
+  one(
+    'reads without a round',
+    'raft/leadership.ts',
+    'else if (this.#committedInTerm) this.#reads.join(read, this.#log.commitIndex)',
+    'else if (this.#committedInTerm) this.#options.answerRead(read, this.#log.commitIndex)',
+  ),
+  one(
+    'reads before the first commit of the term',
+    'raft/leadership.ts',
+    'else if (this.#committedInTerm) this.#reads.join(read, this.#log.commitIndex)',
+    'else if (this.#log.commitIndex > 0) this.#reads.join(read, this.#log.commitIndex)',
+  ),
+  one(
+    'lets a read join a round that was sent before it came',
+    'raft/read-rounds.ts',
+    'round: this.#sent + 1 })',
+    'round: this.#sent })',
+  ),
+  one(
+    'takes an answer to an old round for one to the last',
+    'raft/leadership.ts',
+    'progress.answeredRound = Math.max(progress.answeredRound, round)',
+    'progress.answeredRound = this.#reads.sent',
+  ),
+  one(
+    'answers the reads that wait as its leadership ends',
+    'raft/leadership.ts',
+    'for (const read of this.#reads.drain()) this.#options.answerRead(read, undefined)',
+    'for (const read of this.#reads.drain()) this.#options.answerRead(read, this.#log.commitIndex)',
+  ),
+  one(
+    'asks under read ids that repeat after a restart',
+    'node/read-barrier.ts',
+    'this.#lastId = options.boot * idsPerSecond',
+    'this.#lastId = 0',
+  ),
+  one(
+    'serves a read before its index is applied',
+    'node/read-barrier.ts',
+    'if (confirmed.index > index) {',
+    'if (confirmed.index > index + 1) {',
+  ),
+  // ── the log, on disk ───────────────────────────────────────────────────────────────────────────────────────────
+  one(
+    'takes what it can read after a restart for durable',
+    'store/wal-recovery.ts',
+    'return { proven, end, cutBytes: rest.usedBytes }',
+    'return { proven: end, end, cutBytes: rest.usedBytes }',
+  ),
+  one(
+    'syncs again after a sync that failed',
+    'store/wal-writer.ts',
+    'await this.#file.write(this.#end, bytes)',
+    'await this.#file.write(this.#end, bytes).catch(() => this.#file.sync())',
+  ),
+  one(
+    'never syncs the log',
+    'store/wal-writer.ts',
+    "{ access: 'create', durable: true }",
+    "{ access: 'create', durable: false }",
+  ),
+  one(
+    'never syncs the directory of the log',
+    'store/wal-writer.ts',
+    '    await disk.syncDirectory(directory)\n',
+    '',
+  ),
+  one(
+    'accepts a torn tail',
+    'store/wal-recovery.ts',
+    'if (!isBodySound(buffer, start, seat, header)) return undefined',
+    '',
+  ),
+  {
+    name: 'cuts damage like a torn tail',
+    file: 'store/wal-recovery.ts',
+    edits: [
+      { find: 'if (Math.max(proven, rest.claimed) > end) {', replace: 'if (rest.claimed < 0) {' },
+      {
+        find: `      if (batch === undefined || offset + batch.bytes > to) {
+        throw damage(where, 'a batch cannot be read that had been made durable')
+      }`,
+        replace: '      if (batch === undefined || offset + batch.bytes > to) return',
+      },
+    ],
+    seed: 1,
+  },
+  one(
+    'takes a torn tail for damage',
+    'store/wal-recovery.ts',
+    'if (Math.max(proven, rest.claimed) > end) {',
+    'if (Math.max(proven, rest.claimed) > end || rest.usedBytes > 0) {',
+  ),
+  one(
+    'starts again under the same boot number',
+    'store/wal.ts',
+    'return Math.max(previous + 1, Math.floor(now / 1000))',
+    'return Math.max(previous, 1)',
+  ),
+  // ── the state ──────────────────────────────────────────────────────────────────────────────────────────────────
+  one(
+    'writes the applied index in a batch of its own',
+    'store/state-writer.ts',
+    'await writeBatch(this.#level, [...this.#overlay.take(), ...rows, mark], this.#time)',
+    `await writeBatch(this.#level, this.#overlay.take(), this.#time)
+      await writeBatch(this.#level, [...rows, mark], this.#time)`,
+  ),
+  one(
+    'writes the state unsynced',
+    'store/state-writer.ts',
+    'const synced = { sync: true }',
+    'const synced = { sync: false }',
+  ),
+  // ── once only ──────────────────────────────────────────────────────────────────────────────────────────────────
+  one(
+    'applies a command twice that came twice',
+    'store/state-machine.ts',
+    "recollection.type === 'decided' ? recollection.outcome :",
+    "recollection.type === 'past' ? recollection.outcome :",
+  ),
+  {
+    name: 'applies a command that its origin no longer waits for',
+    file: 'store/state-origins.ts',
+    edits: [
+      {
+        find: 'if (boot < origin.boot || number <= origin.floor) return past',
+        replace: 'if (boot < origin.boot) return past',
+      },
+      // Outcomes are forgotten 64 at a time: what was forgotten must come back for this to show.
+      { find: 'const perSegment = 64', replace: 'const perSegment = 1' },
+    ],
+    seed: 1,
+  },
+  one(
+    'takes a refusal by one who does not lead for the last word',
+    'node/own-commands.ts',
+    "if (code !== 'no-leader' && pending.timesSent === 1) {",
+    'if (pending.timesSent > 0) {',
+  ),
+  one(
+    'says of a command that left once that it has no effect',
+    'node/own-commands.ts',
+    `  return pending.timesSent > 0
+    ? new TrivetError(`,
+    `  return pending.timesSent > 1
+    ? new TrivetError(`,
+  ),
+  // ── founding ───────────────────────────────────────────────────────────────────────────────────────────────────
+  {
+    name: 'founds a cluster on disks that were emptied',
+    file: 'node/founding.ts',
+    edits: [
+      {
+        find: 'return answer.clusterId === undefined\n',
+        replace: "return answer.clusterId === undefined || options.identity().type === 'empty'\n",
+      },
+      {
+        find: "if (known.type === 'knows' && known.clusterId !== clusterId) {",
+        replace:
+          "if (known.type === 'knows' && known.clusterId !== clusterId) continue\n    if (known.type === 'refuses') {",
+      },
+      { find: 'if (missing.length > 0) {', replace: 'if (missing.length > 1) {' },
+    ],
+    seed: 1,
+  },
+]
