@@ -418,6 +418,11 @@ export class Storage {
   async #sweep(): Promise<void> {
     const named = (this.#opened ?? this.#stateless)?.wal.base.directory
     if (named === undefined) return
+    const condemned = await this.#condemned()
+    // A stop may have come between the new name and this.
+    if (condemned !== undefined && condemned !== 'damaged' && condemned.directory !== named) {
+      await removeSmallFile(this.#options.disk, this.#path('stateless'))
+    }
     const isKept = (name: string) => this.rebuilding !== undefined && numberOf(name) < numberOf(named)
     await this.#states.sweep((name) => name === named || isKept(name))
   }

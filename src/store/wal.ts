@@ -5,13 +5,13 @@
 // after a stop, `wal-state.ts` holds what is known of it in memory, `wal-encoder.ts` and `wal-writer.ts` write.
 
 import assert from 'node:assert/strict'
-import { randomInt } from 'node:crypto'
 import { join } from 'node:path'
-import type { Configuration, Entry, HardState, Position } from '../raft/types.ts'
-import type { Disk } from './disk.ts'
+import type { Entry, Position } from '../raft/types.ts'
 import { SegmentCollector } from './wal-collector.ts'
 import { BatchEncoder } from './wal-encoder.ts'
 import type { BatchBody } from './wal-format.ts'
+import type { Batch, Birth, Install, Place, Recovered, Start, WalCounters } from './wal-options.ts'
+import { isRefusal, newSalt, nextBoot, withRoom } from './wal-options.ts'
 import type { EntryRange } from './wal-read.ts'
 import { readEntries } from './wal-read.ts'
 import { recover } from './wal-recovery.ts'
@@ -26,74 +26,6 @@ export { LogError } from './wal-segment.ts'
 
 const defaultSegmentBytes = 64 * 1024 * 1024
 
-/** What the log held when it was opened, all of it durable by then. */
-export type Recovered = {
-  readonly base: LogBase
-  readonly hardState: HardState
-  /** The number of this start: greater than that of any start before, and durable. */
-  readonly boot: number
-  readonly lastIndex: number
-  /** The first index of each term after the base, ascending. */
-  readonly terms: readonly Position[]
-  /** The base's configuration and those of the entries, in order. */
-  readonly configurations: readonly { readonly index: number; readonly configuration: Configuration }[]
-  readonly repaired: {
-    /** Bytes at the end that were no whole batch: an append that a crash cut short, never acknowledged. */
-    readonly cutBytes: number
-    /** Entries that could be read but were not proven durable, and are now. */
-    readonly rewrittenEntries: number
-  }
-}
-
-export type WalCounters = {
-  /** Appends made durable since the start. */
-  readonly syncs: number
-  /** What they wrote. */
-  readonly bytes: number
-  /** How long the last one took. */
-  readonly lastSyncMilliseconds: number
-  /** Segment files. */
-  readonly segments: number
-}
-
-type Place = {
-  readonly disk: Disk
-  /** Holds nothing but the log's segments; its parent exists. */
-  readonly directory: string
-  /** A segment ends before it grows beyond this, unless a single append is larger. 64 MiB unless given. */
-  readonly segmentBytes?: number | undefined
-}
-
-type Start = Place & {
-  /** The peer id whose log it is. */
-  readonly node: string
-  /** Milliseconds since the epoch: new boots are never below its seconds, even if the last boot number is lost. */
-  readonly now: () => number
-  /** Milliseconds of a clock that never goes back, for measuring. The process's own unless given. */
-  readonly elapsed?: (() => number) | undefined
-  /** Draws a segment's salt, from 1 to 2^32 - 1. The machine's own randomness unless given. */
-  readonly drawSalt?: (() => number) | undefined
-  /** Something went wrong that costs nothing but space. */
-  readonly onNotice: (error: Error) => void
-  /**
-   * The disk is full, and nothing of what should be written has been: frees some of it and resolves to true, or to
-   * false when there is nothing more to free.
-   */
-  readonly makeRoom?: (() => Promise<boolean>) | undefined
-}
-
-/** What a log begins with that is not founded but made for a node that joins, or has lost its log. */
-type Birth = Start & {
-  readonly base: LogBase
-  /** Term 0 and no vote unless given. */
-  readonly hardState?: HardState | undefined
-  /** The highest boot number this node is known to have had; 0 unless given. */
-  readonly previousBoot?: number | undefined
-}
-
-/** What one append makes durable. */
-type Batch = { readonly hardState?: HardState | undefined; readonly entries: readonly Entry[] }
-
 type Beginning = {
   readonly start: Start
   /** Of the new segment; what was prepared is filled in. */
@@ -105,9 +37,6 @@ type Beginning = {
   readonly tail: BatchBody
   readonly cutBytes: number
 }
-
-/** A new base of the log, in the LevelDB directory of this name. */
-type Install = Position & { readonly directory: string; readonly configuration: Configuration }
 
 type Opened = Pick<Beginning, 'start' | 'state' | 'salts'> & {
   /** Segments that are there and belong to the log no more. */
@@ -547,31 +476,6 @@ export class Wal {
       else
         assert(entry.index === previous.index + 1 && entry.term >= previous.term, 'entries are consecutive')
       previous = entry
-    }
-  }
-}
-
-function nextBoot(previous: number, now: number): number {
-  return Math.max(previous + 1, Math.floor(now / 1000))
-}
-
-/** Checksums begin with it, so that a batch of another segment is none here. */
-function newSalt({ drawSalt }: Start): number {
-  return drawSalt === undefined ? randomInt(1, 2 ** 32) : drawSalt()
-}
-
-/** Whether the disk was too full for something, and nothing of it was written. */
-function isRefusal(error: unknown): boolean {
-  return error instanceof LogError && error.code === 'full'
-}
-
-/** Runs again, after room was made for it, what found none and changed nothing. */
-async function withRoom<T>({ makeRoom }: Start, run: () => Promise<T>): Promise<T> {
-  for (;;) {
-    try {
-      return await run()
-    } catch (error) {
-      if (!isRefusal(error) || makeRoom === undefined || !(await makeRoom())) throw error
     }
   }
 }

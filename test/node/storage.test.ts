@@ -288,6 +288,24 @@ describe('a damaged state', () => {
     expect(await place.names()).toEqual(['lock', 'log', 'repairs.json', 'state-1'])
   })
 
+  it('is replayed through a loss of power at any step, and leaves nothing behind', async () => {
+    for (let stop = 1; ; stop++) {
+      const { place } = await aged()
+      place.damaged.add('/data/state-0')
+      const stopped = place.disk.stopAfter(stop).then(() => 'stopped' as const)
+      const opening = await Promise.race([stopped, place.open()])
+      await place.losePower()
+      const storage = await place.open()
+      expect(open(storage).wal.recovered.lastIndex).toBe(12)
+      expect(open(storage).wal.base.directory).not.toBe('state-0')
+      await storage.close()
+      await (await place.open()).close()
+      expect(await place.names()).not.toContain('stateless')
+      expect(await place.names()).not.toContain('state-0')
+      if (opening !== 'stopped') return expect(stop).toBeGreaterThan(10)
+    }
+  })
+
   it('leaves the log to vote with until a snapshot is installed', async () => {
     const { place } = await aged({ compacted: true })
     place.damaged.add('/data/state-0')
