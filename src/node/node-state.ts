@@ -8,8 +8,8 @@ import type { Item, ListPage, ListQuery, StateReader, StoreStatus, Token } from 
 export class NodeState implements StateReader {
   #machine: StateMachine | undefined
 
-  /** From now on what this state machine has applied is shown. */
-  show(machine: StateMachine): void {
+  /** From now on what this state machine has applied is shown; nothing, while there is none that is known to be whole. */
+  show(machine: StateMachine | undefined): void {
     this.#machine = machine
   }
 

@@ -7,6 +7,8 @@ import type { RaftStatus } from '../raft/raft.ts'
 import type { Member, MemberId } from '../raft/types.ts'
 import { commandVersion } from '../store/commands.ts'
 import type { Disk } from '../store/disk.ts'
+import type { StateFailure } from '../store/state-failure.ts'
+import type { StateMachine } from '../store/state-machine.ts'
 import type { StateTime } from '../store/state-time.ts'
 import type { StateLevel } from '../store/state-writer.ts'
 import type { Command, StateReader } from '../store/types.ts'
@@ -17,6 +19,8 @@ import { Members } from './members.ts'
 import { NodeState } from './node-state.ts'
 import { Replica, type Surroundings } from './replica.ts'
 import { composeFounding, differences, type NodeAddress, type NodeSettings } from './settings.ts'
+import type { SnapshotQuestion } from './snapshot-sender.ts'
+import { StateKeeper } from './state-keeper.ts'
 import { type Opened, Storage } from './storage.ts'
 import type { ChangeOptions, ClusterStatus, Executed, Newcomer, NodeSurface, WaitOptions } from './surface.ts'
 import type { Answer, PeerMessage, Question, Transport } from './transport.ts'
@@ -44,6 +48,10 @@ export type NodeParts = {
   readonly stateTime?: StateTime
   /** A signal that aborts after so many milliseconds; that of `AbortSignal.timeout` unless given. */
   readonly timeout?: (ms: number) => AbortSignal
+  /** How large a segment of the log is, what is kept of it for those who lag, and what of the disk is kept back; the defaults unless given. */
+  readonly segmentBytes?: number
+  readonly keepBytes?: number
+  readonly reserveBytes?: number
   readonly logger: Logger
   /** The node cannot go on: the process is to end with this error's sentence. Called once. */
   readonly onFatal: (error: Error) => void
@@ -51,8 +59,11 @@ export type NodeParts = {
 
 const tickMs = 5
 const statusMs = 500
+const keepMs = 1000
 /** How long a founding question may take. */
 const askMs = 2000
+/** How long a part of a snapshot may take; the last one waits until the whole of it was checked. */
+const snapshotMs = 60_000
 
 export class Node implements NodeSurface {
   readonly id: string
@@ -66,7 +77,9 @@ export class Node implements NodeSurface {
   readonly #members: Members
   readonly #own: NodeAddress
   #replica: Replica | undefined
-  #opened: Opened | undefined
+  #keeper: StateKeeper | undefined
+  /** Of the state before it was lost. */
+  #revision = 0
   #waitingFor: string | undefined = 'starting'
   #warnAt = 0
   /** Has answered one linearizable read since the start, so everything committed before is applied. */
@@ -128,18 +141,12 @@ export class Node implements NodeSurface {
       drawSalt: parts.drawSalt,
       onNotice: (error) => parts.logger.warn({ err: error }, error.message),
       stateTime: parts.stateTime,
-      onFailure: ({ error }) => {
-        if (node !== undefined) node.#fatal(error)
+      segmentBytes: parts.segmentBytes,
+      reserveBytes: parts.reserveBytes,
+      onFailure: (failure) => {
+        if (node !== undefined) node.#stateFailed(failure)
       },
     })
-    const damage = storage.rebuilding ?? storage.stateless
-    if (damage !== undefined) {
-      // Its log or its state is not what it promised to hold, and the core knows no such member.
-      await storage.close()
-      throw new Error(
-        `${damage.why} The node stays out of its cluster until it has been demoted or has a new state.`,
-      )
-    }
     node = new Node(settings, own, parts, storage)
     try {
       await node.#listen()
@@ -178,25 +185,28 @@ export class Node implements NodeSurface {
   }
 
   cluster(): ClusterStatus {
-    const { replica, opened } = this.#ready()
+    const replica = this.#ready()
     const { leader, term } = replica.status
     const members = this.#members.newest
+    const { identity, opened } = this.#storage
+    assert(identity.type === 'founded', 'only a founded node takes part')
+    this.#revision = opened?.machine.revision ?? this.#revision
     return {
-      cluster: opened.wal.recovered.base.founding.name,
-      id: opened.machine.clusterId,
+      cluster: identity.founding.name,
+      id: identity.founding.clusterId,
       leader: members.find((member) => member.peer === leader)?.id,
       term,
-      revision: opened.machine.revision,
+      revision: this.#revision,
       members: this.#view.members({
         members,
-        own: this.#statusOf(replica, opened),
+        own: this.#statusOf(replica),
         connected: (peer) => this.#parts.transport.isConnected(peer),
       }),
     }
   }
 
   async transferLeadership(to: string, options: WaitOptions): Promise<void> {
-    const { replica } = this.#ready()
+    const replica = this.#ready()
     const target = this.#members.present.find((member) => member.id === to)
     if (target?.voter !== true) {
       throw new TrivetError('invalid-request', `${to} is not a voting member of this cluster`, {
@@ -238,6 +248,7 @@ export class Node implements NodeSurface {
     if (closedBecause !== undefined) reasons.push(closedBecause)
     else if (this.#waitingFor !== undefined) reasons.push(this.#waitingFor)
     else if (this.#replica?.raft.leader === undefined) reasons.push('no leader is known')
+    else if (this.#keeper?.closedBecause !== undefined) reasons.push(this.#keeper.closedBecause)
     else if (!this.#caughtUp) reasons.push('not everything committed at the start is applied yet')
     if (this.#replica?.raft.diskStalled === true) reasons.push('the disk has not answered for a second')
     return reasons
@@ -255,8 +266,10 @@ export class Node implements NodeSurface {
 
   /** What this node is made of, for whoever checks its promises; undefined while it waits to take part. */
   get inside(): (Opened & { readonly replica: Replica }) | undefined {
-    if (this.#replica === undefined || this.#opened === undefined) return undefined
-    return { ...this.#opened, replica: this.#replica }
+    const { opened } = this.#storage
+    return this.#replica === undefined || opened === undefined
+      ? undefined
+      : { ...opened, replica: this.#replica }
   }
 
   /**
@@ -298,9 +311,8 @@ export class Node implements NodeSurface {
       const { identity } = this.#storage
       const isFounding = identity.type === 'empty' || (identity.type === 'founded' && !identity.begun)
       await found(this.#founding(), () => this.#stopping !== undefined || this.#failed)
-      const { opened } = this.#storage
-      if (opened === undefined || this.#stopping !== undefined || this.#failed) return
-      await this.#takePart(opened, isFounding && !this.#joined)
+      if (this.#stopping !== undefined || this.#failed) return
+      this.#takePart(isFounding && !this.#joined)
       await this.#catchUp()
     } catch (error) {
       this.#fatal(error instanceof Error ? error : new Error(String(error)))
@@ -362,18 +374,29 @@ export class Node implements NodeSurface {
     }
   }
 
-  async #takePart(opened: Opened, fresh: boolean): Promise<void> {
+  #takePart(fresh: boolean): void {
     const parts = this.#parts
     const { logger, transport } = parts
-    const { repaired, boot } = opened.wal.recovered
+    const storage = this.#storage
+    const open = storage.opened ?? storage.stateless
+    assert(open !== undefined, 'a founded node has a log')
+    const { wal, hardState } = open
+    const { repaired, boot } = wal.recovered
     if (repaired.cutBytes > 0 || repaired.rewrittenEntries > 0) {
       logger.info(repaired, 'the last stop left unfinished appends; what was readable is durable now')
     }
+    if (storage.rebuilding !== undefined) {
+      logger.warn(
+        storage.rebuilding,
+        'the log was lost: this node neither votes nor acknowledges before it has been demoted',
+      )
+    }
+    const machine = storage.opened?.machine
     const replica = new Replica({
       self: transport.self,
-      wal: opened.wal,
-      machine: opened.machine,
-      hardState: opened.hardState,
+      wal,
+      machine,
+      hardState,
       surroundings: parts.surroundings,
       tickMs,
       heartbeatMs: this.#settings.heartbeatMs,
@@ -386,18 +409,18 @@ export class Node implements NodeSurface {
         this.#view.retain(this.#members.present)
         this.#members.configurationChanged()
       },
-      rebuilding: undefined,
-      onSnapshotNeeded: () => assert(false, 'no log is compacted'),
-      install: () => Promise.reject(new Error('no snapshot is offered')),
-      onRebuilt: () => {},
+      rebuilding: storage.rebuilding?.boot,
+      onSnapshotNeeded: (index) => keeper.need(index),
+      install: (base) => keeper.install(base),
+      onRebuilt: () => void this.#rebuilt(),
       onFatal: (error) => this.#fatal(error),
     })
-    if (this.#stopping !== undefined) return
-    this.#opened = opened
+    const keeper = this.#keepState(replica)
     this.#replica = replica
-    this.#state.show(opened.machine)
+    this.#keeper = keeper
     this.#waitingFor = undefined
     this.#members.follow(replica)
+    keeper.start()
     this.#stops.push(
       parts.every(tickMs, () => {
         replica.tick()
@@ -405,18 +428,67 @@ export class Node implements NodeSurface {
       }),
     )
     this.#stops.push(parts.every(statusMs, () => this.#tellStatus()))
-    logger.info({ boot, term: opened.hardState.term, lastApplied: opened.machine.lastApplied }, 'taking part')
-    const differs = differences(this.#settings, this.#members.present, opened.machine)
+    this.#stops.push(parts.every(keepMs, () => keeper.tick()))
+    logger.info({ boot, term: hardState.term, lastApplied: machine?.lastApplied }, 'taking part')
+    if (machine !== undefined) this.#warnOfDifferences(machine)
+  }
+
+  #keepState(replica: Replica): StateKeeper {
+    const { transport, surroundings, sleep, stateTime, keepBytes, logger } = this.#parts
+    const timeout = this.#parts.timeout ?? ((ms) => AbortSignal.timeout(ms))
+    const { self } = transport
+    return new StateKeeper({
+      self,
+      storage: this.#storage,
+      replica,
+      voters: () => replica.raft.log.voters,
+      others: () =>
+        this.#members.newest.flatMap(({ peer }) => {
+          const status = peer === self ? undefined : this.#view.status(peer)
+          return status === undefined || !transport.isConnected(peer) ? [] : [{ peer, status }]
+        }),
+      ask: (peer, question) => transport.ask(peer, question, { signal: timeout(snapshotMs) }),
+      name: (peer) => this.#name(peer),
+      onState: (machine) => this.#state.show(machine),
+      onFatal: (error) => this.#fatal(error),
+      sleep,
+      surroundings,
+      stateTime,
+      keepBytes,
+      logger,
+    })
+  }
+
+  #warnOfDifferences(machine: StateMachine): void {
+    const differs = differences(this.#settings, this.#members.present, machine)
     if (differs.length === 0) return
-    logger.warn(
+    this.#parts.logger.warn(
       `${differs.join(', ')} in the configuration file differ from the cluster's own state, which holds: the file seeds a cluster ` +
         'once, when it is founded',
     )
   }
 
+  #stateFailed(failure: StateFailure): void {
+    if (this.#keeper === undefined) this.#fatal(failure.error)
+    else this.#keeper.failed(failure)
+  }
+
+  async #rebuilt(): Promise<void> {
+    try {
+      await this.#storage.rebuilt()
+      this.#parts.logger.info('nothing that was said before the log was lost counts any more')
+    } catch (error) {
+      this.#fatal(error instanceof Error ? error : new Error(String(error)))
+    }
+  }
+
   async #catchUp(): Promise<void> {
     while (!this.#caughtUp && this.#stopping === undefined && this.#replica !== undefined && !this.#failed) {
       try {
+        if (this.#keeper?.closedBecause !== undefined) {
+          await this.#parts.sleep(20)
+          continue
+        }
         await this.#replica.barrier({ deadline: this.#parts.surroundings.now() + 2000 })
         this.#caughtUp = true
         this.#parts.logger.info('ready')
@@ -430,11 +502,11 @@ export class Node implements NodeSurface {
   // ── talking ──────────────────────────────────────────────────────────────────────────────────────────────────
 
   #introduce(): void {
-    const { identity, opened } = this.#storage
+    const { identity, opened, stateless } = this.#storage
     this.#parts.transport.introduce({
       clusterId: clusterOf(identity),
       id: this.id,
-      boot: opened?.wal.recovered.boot ?? 0,
+      boot: (opened ?? stateless)?.wal.recovered.boot ?? 0,
     })
   }
 
@@ -459,6 +531,7 @@ export class Node implements NodeSurface {
       case 'status':
         this.#view.heard(from, message, replica.status.commitIndex)
         this.#members.heard(from, message)
+        this.#keeper?.heard(from, message)
         return
       case 'members':
         this.#members.told(from, message)
@@ -477,9 +550,9 @@ export class Node implements NodeSurface {
     this.#parts.logger.info({ peer: this.#name(peer) }, 'peer connected')
     this.#members.connected(peer)
     const replica = this.#replica
-    if (replica === undefined || this.#opened === undefined) return
+    if (replica === undefined) return
     replica.connected(peer)
-    this.#parts.transport.send(peer, this.#statusOf(replica, this.#opened))
+    this.#parts.transport.send(peer, this.#statusOf(replica))
   }
 
   #onQuestion(from: MemberId, question: Question): Promise<Answer> {
@@ -487,9 +560,21 @@ export class Node implements NodeSurface {
       case 'changeMembers':
       case 'drain':
         return this.#members.answer(question)
+      case 'holdSnapshot':
+      case 'sendChunk':
+        return this.#sendSnapshot(from, question)
       default:
         return answerFounding(this.#founding(), question, from)
     }
+  }
+
+  /** Only to whom the newest configuration known here has as a member: one that was removed is still admitted for a while. */
+  async #sendSnapshot(from: MemberId, question: SnapshotQuestion): Promise<Answer> {
+    const isMember = this.#members.newest.some(({ peer }) => peer === from)
+    if (this.#keeper === undefined || !isMember) {
+      return { type: 'refused', reason: `${this.id} sends no snapshot: it does not know you as a member` }
+    }
+    return this.#keeper.answer(question)
   }
 
   #onStatus(status: RaftStatus): void {
@@ -520,36 +605,36 @@ export class Node implements NodeSurface {
   }
 
   #tellStatus(): void {
-    if (this.#replica === undefined || this.#opened === undefined) return
-    const status = this.#statusOf(this.#replica, this.#opened)
+    if (this.#replica === undefined) return
+    const status = this.#statusOf(this.#replica)
     for (const { peer } of this.#members.newest) {
       if (peer !== this.#parts.transport.self) this.#parts.transport.send(peer, status)
     }
   }
 
   #ownStatus(): Extract<PeerMessage, { type: 'status' }> | undefined {
-    if (this.#replica === undefined || this.#opened === undefined) return undefined
-    return this.#statusOf(this.#replica, this.#opened)
+    return this.#replica === undefined ? undefined : this.#statusOf(this.#replica)
   }
 
-  #statusOf(replica: Replica, opened: Opened): Extract<PeerMessage, { type: 'status' }> {
+  #statusOf(replica: Replica): Extract<PeerMessage, { type: 'status' }> {
     const { role, term, commitIndex, rebuilding, stateless } = replica.status
-    const digest = opened.machine.digestAt
+    const machine = this.#storage.opened?.machine
+    const digest = machine?.digestAt
     return {
       type: 'status',
       version,
       role,
       term,
       commitIndex,
-      lastApplied: opened.machine.lastApplied,
+      lastApplied: machine?.lastApplied ?? 0,
       clock: this.#parts.clock(),
       freeBytes: this.#freeBytes,
-      alarms: this.illness(),
+      alarms: [...this.illness(), ...(this.#keeper?.alarms ?? [])],
       http: this.#own.http,
       p2p: this.#own.p2p,
       commandVersion,
       configurationIndex: this.#members.index,
-      repairing: stateless,
+      repairing: stateless || this.#keeper?.closedBecause !== undefined,
       ...(rebuilding === undefined ? {} : { rebuilding }),
       ...(digest === undefined ? {} : { digest }),
     }
@@ -569,20 +654,20 @@ export class Node implements NodeSurface {
 
   /** Throws for a node that takes no requests. */
   #serving(): Replica {
-    const { replica } = this.#ready()
-    const { closedBecause } = this.#members
+    const replica = this.#ready()
+    const closedBecause = this.#members.closedBecause ?? this.#keeper?.closedBecause
     if (closedBecause !== undefined) throw new TrivetError('not-ready', `${this.id}: ${closedBecause}`)
     return replica
   }
 
-  #ready(): { readonly replica: Replica; readonly opened: Opened } {
-    if (this.#replica === undefined || this.#opened === undefined) {
+  #ready(): Replica {
+    if (this.#replica === undefined) {
       throw new TrivetError(
         'not-ready',
         `${this.id} does not take part yet: ${this.#waitingFor ?? 'it is stopping'}`,
       )
     }
-    return { replica: this.#replica, opened: this.#opened }
+    return this.#replica
   }
 
   // ── going down ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -593,6 +678,7 @@ export class Node implements NodeSurface {
     for (const stop of this.#stops) stop()
     this.#members.close()
     replica?.stop()
+    await this.#keeper?.stop()
     await this.#parts.transport.close()
     await this.#storage.close()
   }

@@ -89,6 +89,8 @@ export class Replica {
   readonly #forwarded: ForwardedCommands
   readonly #revisions: RevisionWaiters
   #machine: StateMachine | undefined
+  /** The latest boot that was heard of each member. */
+  readonly #boots = new Map<MemberId, number>()
   #saving = false
   /** When commands were last proposed. */
   #proposedAt = 0
@@ -232,16 +234,27 @@ export class Replica {
     this.#schedule()
   }
 
-  /** The entries up to `index` are no longer in the log on disk. */
-  compacted(index: number): void {
-    this.#guard(() => this.#raft.compact(index))
+  /** The state machine was opened anew, from what is durable of it: the log is applied from there on. */
+  regainState(machine: StateMachine): void {
+    this.#machine = machine
+    this.#guard(() => this.#raft.regainState(machine.lastApplied))
+    this.#schedule()
   }
 
   // ── what the world does ──────────────────────────────────────────────────────────────────────────────────────
 
-  /** A member's message, and the boot it was sent under: what a member said before it lost its log counts no more (rule 7). */
+  /**
+   * A member's message, and the boot it was sent under. What an earlier boot said counts no more once a later one was heard, or
+   * once the configuration says that the log was lost in between (rule 7).
+   */
   step(message: Message, boot: number): void {
-    if (this.#stopped || boot < (this.#raft.log.member(message.from)?.since ?? 0)) return
+    const { from } = message
+    const latest = this.#boots.get(from)
+    if (this.#stopped || boot < Math.max(latest ?? 0, this.#raft.log.member(from)?.since ?? 0)) return
+    if (boot !== latest) {
+      this.#boots.set(from, boot)
+      if (latest !== undefined) this.#raft.restarted(from)
+    }
     this.#guard(() => this.#raft.step(message))
     this.#schedule()
   }
@@ -366,6 +379,8 @@ export class Replica {
     if (this.#stopped) return
     this.#stopwatch.saved(duty.entries)
     this.#guard(() => {
+      // A new segment may have left the beginning of the log behind.
+      this.#raft.compact(this.#options.wal.base.index)
       this.#raft.advance(duty)
       this.#drive()
     })

@@ -382,13 +382,34 @@ export class Storage {
   }
 
   /**
-   * Makes durable that the state here is damaged, as its owner has found while it ran: at the next start the node opens its
-   * log alone. Throws the sentence that stops the node when it repaired itself within the last hour.
+   * Makes durable that the state here is damaged, as its owner has found while it ran, and closes it: from now on the log is open
+   * alone, at the next start too. Rejects with the sentence that stops the node when it repaired itself within the last hour.
    */
-  async condemnState(why: string): Promise<void> {
+  async loseState(why: string): Promise<void> {
     const opened = this.#opened
     assert(opened !== undefined, 'a state that is damaged was open')
-    await this.#condemn(opened.wal.base.directory, why)
+    const { wal, machine, hardState } = opened
+    await this.#condemn(wal.base.directory, why)
+    await machine.close()
+    this.#opened = undefined
+    this.#stateless = { wal, hardState, why }
+  }
+
+  /** Closes a state whose disk has refused something, and opens it again from what is durable of it. Rejects when the disk still refuses. */
+  async reopenState(): Promise<FoundState> {
+    const opened = this.#opened
+    assert(opened !== undefined, 'a state that is opened again was open')
+    const { wal, machine, hardState } = opened
+    await machine.close()
+    const state = await this.#states.open(wal.base.directory, wal.base.founding)
+    if (state.type === 'sound') this.#opened = { wal, machine: state.machine, hardState }
+    return state
+  }
+
+  /** Closes and removes a state that was loaded and is of no use. */
+  async discard(directory: string, level: StateLevel | undefined): Promise<void> {
+    await level?.close()
+    await this.#options.disk.removeDirectory(this.#path(directory))
   }
 
   /**
@@ -399,6 +420,8 @@ export class Storage {
     const open = this.#opened ?? this.#stateless
     assert(open !== undefined, 'a state is installed under a log')
     const { wal, hardState } = open
+    // LevelDB syncs its files, and not all of their names.
+    await this.#options.disk.syncDirectory(this.#path(loaded.directory))
     await wal.install(loaded)
     await this.#opened?.machine.close()
     const { onFailure, stateTime, disk } = this.#options

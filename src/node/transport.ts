@@ -73,6 +73,10 @@ export type Question =
     }
   /** You are about to be removed: take no more requests. Answered once those taken are finished, or after a short while. */
   | { readonly type: 'drain' }
+  /** Hold your state as it is now ready to be sent, and say what it is. Answered with `snapshot`. */
+  | { readonly type: 'holdSnapshot' }
+  /** The part of that snapshot that follows `after` (base64), the first part without it. Answered with `chunk`. */
+  | { readonly type: 'sendChunk'; readonly index: number; readonly after?: string }
 
 /** What a new member needs to begin: what its cluster was founded with, and the configuration that holds, from its index on. */
 export type Membership = {
@@ -94,6 +98,15 @@ export type Answer =
       readonly membership?: Membership
     }
   | ChangeAnswer
+  | {
+      readonly type: 'snapshot'
+      readonly index: number
+      readonly term: number
+      readonly configuration: Configuration
+      readonly digest: string
+    }
+  /** See `store/state-chunk.ts`. */
+  | { readonly type: 'chunk'; readonly bytes: Uint8Array; readonly crc: number }
   | { readonly type: 'done' }
   | { readonly type: 'refused'; readonly reason: string }
 

@@ -116,6 +116,12 @@ export const questionShape = Type.Union([
     timeoutMs: whole,
   }),
   Type.Object({ type: Type.Literal('drain') }),
+  Type.Object({ type: Type.Literal('holdSnapshot') }),
+  Type.Object({
+    type: Type.Literal('sendChunk'),
+    index: whole,
+    after: Type.Optional(Type.String({ maxLength: 16_384 })),
+  }),
 ])
 
 export const answerShape = Type.Union([
@@ -127,6 +133,13 @@ export const answerShape = Type.Union([
     membership: Type.Optional(Type.Object({ founding, index: whole, configuration })),
   }),
   Type.Object({ type: Type.Literal('changed'), index: whole }),
+  Type.Object({
+    type: Type.Literal('snapshot'),
+    index: whole,
+    term: whole,
+    configuration,
+    digest: Type.String({ pattern: '^[0-9a-f]{32}$' }),
+  }),
   Type.Object({
     type: Type.Literal('notChanged'),
     code: errorCode,

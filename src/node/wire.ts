@@ -54,6 +54,7 @@ const types = {
   refusal: 65,
   question: 80,
   answer: 81,
+  chunk: 82,
 } as const
 
 /** Why a node does not talk: it is of another cluster, it is empty, or the peer's key is no member's. */
@@ -188,6 +189,12 @@ export function encodeAnswer(answer: Answer): Buffer {
   if (answer.type === 'notChanged') {
     return packMessage(types.answer, answerShape, { ...answer, detail: answer.detail.slice(0, 2_048) })
   }
+  if (answer.type === 'chunk') {
+    const writer = openMessage(types.chunk, 8 + answer.bytes.length)
+    writer.count(answer.crc)
+    writer.bytes(answer.bytes)
+    return writer.finish()
+  }
   if (answer.type === 'identity' && answer.clusterId === undefined) {
     const { clusterId: _, ...rest } = answer
     return packMessage(types.answer, answerShape, rest)
@@ -199,6 +206,12 @@ export function encodeAnswer(answer: Answer): Buffer {
 export function decodeAnswer(bytes: Buffer): Answer {
   const type = typeOf(bytes)
   if (type === types.refusal) throw new RefusalError(unpackMessage(bytes, refusalShape))
+  if (type === types.chunk) {
+    const reader = new WireReader(bytes, openingBytes)
+    const chunk = { type: 'chunk', crc: reader.count(), bytes: reader.bytes() } as const
+    reader.finish()
+    return chunk
+  }
   if (type !== types.answer) throw new WireError(`message type ${type} where an answer belongs`)
   const answer = unpackMessage(bytes, answerShape)
   return answer.type === 'identity' ? { ...answer, clusterId: answer.clusterId } : answer

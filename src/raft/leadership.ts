@@ -128,6 +128,15 @@ export class Leadership {
     progress.gone = true
   }
 
+  /** This follower was started anew: what it acknowledged before is not counted on any more. */
+  restarted(peer: MemberId, now: number): void {
+    const known = this.#progress.get(peer)
+    if (known === undefined) return
+    const progress = new Progress({ nextIndex: this.#log.lastIndex + 1, now })
+    progress.leavingAt = known.leavingAt
+    this.#progress.set(peer, progress)
+  }
+
   /** Sends what followers lack, tells them what is committed, begins a round if reads wait. Called once per drive. */
   flush(): void {
     for (const [peer, progress] of this.#progress) this.#replicate(peer, progress)

@@ -380,9 +380,20 @@ export class Log {
     this.#commitIndex = Math.max(this.#commitIndex, base.index)
     this.#savedIndex = Math.max(this.#savedIndex, base.index)
     this.#appliedIndex = base.index
+    this.#countUnapplied()
+  }
+
+  /** The state machine is another, which has come only to `index`: what follows is applied to it again. */
+  reapplyAfter(index: number): void {
+    assert(index >= this.#base.index && index <= this.#appliedIndex, 'a state is regained within the log')
+    this.#appliedIndex = index
+    this.#countUnapplied()
+  }
+
+  #countUnapplied(): void {
     this.#unappliedBytes = 0
     for (const entry of this.#entries) {
-      if (entry.index > base.index) this.#unappliedBytes += entryBytes(entry)
+      if (entry.index > this.#appliedIndex) this.#unappliedBytes += entryBytes(entry)
     }
   }
 

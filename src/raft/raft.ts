@@ -258,6 +258,11 @@ export class Raft {
     this.#feed.lose()
   }
 
+  /** The state machine was opened anew and is whole as of `appliedIndex`: it goes on from there. */
+  regainState(appliedIndex: number): void {
+    this.#feed.regain(appliedIndex)
+  }
+
   /**
    * Offers a snapshot whose content is durable beside the present state. False when it is of no use, because the state has come
    * that far by itself; otherwise an `install` duty follows.
@@ -289,6 +294,11 @@ export class Raft {
   heard(peer: MemberId): void {
     if (this.#leadership !== undefined) this.#leadership.heard(peer, this.#now)
     else if (peer === this.#leader) this.#election.heardLeader(this.#now)
+  }
+
+  /** This member was started anew. It may be a learner whose disk was emptied: what it had is to be asked again. */
+  restarted(peer: MemberId): void {
+    this.#leadership?.restarted(peer, this.#now)
   }
 
   /**

@@ -59,6 +59,13 @@ export class StateFeed {
     this.#loaded = []
   }
 
+  /** The state machine is there again, as it was after the entry at `index`. */
+  regain(index: number): void {
+    assert(this.#stateless && !this.isChanging, 'only a state that was lost is regained')
+    this.#stateless = false
+    this.#log.reapplyAfter(index)
+  }
+
   /** Only a snapshot that reaches to `index` helps. */
   need(index: number): void {
     this.#needed = index

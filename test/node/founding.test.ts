@@ -76,8 +76,14 @@ class House {
         if (other.admits?.includes(this.name) === false) {
           return { type: 'refused', reason: `${this.name} is no member of the cluster of ${peer}` }
         }
-        if (question.type === 'changeMembers' || question.type === 'drain') throw new Error('not of founding')
-        return answerFounding(other.options, question, this.name)
+        switch (question.type) {
+          case 'whoAreYou':
+          case 'found':
+          case 'begin':
+            return answerFounding(other.options, question, this.name)
+          default:
+            throw new Error('not of founding')
+        }
       },
       join: async (membership) => {
         this.joined = membership

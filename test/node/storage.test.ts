@@ -348,7 +348,7 @@ describe('a damaged state', () => {
   it('found while it runs is not opened again', async () => {
     const { place } = await aged()
     const storage = await place.open()
-    await storage.condemnState('The digest of n2 is another than that of n1 and n3.')
+    await storage.loseState('The digest of n2 is another than that of n1 and n3.')
     await storage.close()
     expect(open(await place.open()).wal.base.directory).toBe('state-1')
   })

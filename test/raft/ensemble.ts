@@ -90,6 +90,7 @@ export class Ensemble {
         fetching: [],
         wanted: undefined,
         offered: undefined,
+        boots: new Map(),
         savesHeld: false,
         appliesHeld: false,
       })
@@ -243,6 +244,7 @@ export class Ensemble {
     seat.fetching = []
     seat.wanted = undefined
     seat.offered = undefined
+    seat.boots.clear()
     this.#roles.delete(id)
     this.#commits.delete(id)
     this.observer.crashed(id)
@@ -281,9 +283,16 @@ export class Ensemble {
   /** Delivers the message at `at`, by default the oldest. To a member that is down it is lost. */
   deliver(from: MemberId, to: MemberId, at = 0): void {
     const message = this.network.take(from, to, at)
-    // The shell drops what a boot sent of which the member's word does not count (see `Member.since`).
-    const since = this.seat(to).raft?.log.member(from)?.since ?? 0
-    if (this.seat(to).raft === undefined || (this.#boots.get(message) ?? 0) < since) {
+    // The shell drops what a boot sent of which the member's word does not count (see `Member.since`), or that is over.
+    const seat = this.seat(to)
+    const latest = seat.boots.get(from)
+    const boot = this.#boots.get(message) ?? latest ?? 0
+    const since = seat.raft?.log.member(from)?.since ?? 0
+    if (seat.raft !== undefined && boot > (latest ?? 0)) {
+      seat.boots.set(from, boot)
+      if (latest !== undefined) this.#input(to, (raft) => raft.restarted(from))
+    }
+    if (seat.raft === undefined || boot < Math.max(latest ?? 0, since)) {
       this.#happened({ type: 'lost', message })
       return
     }

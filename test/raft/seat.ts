@@ -147,6 +147,8 @@ export type Seat = {
   wanted: number | undefined
   /** What was offered to the core and may come back as an install. */
   offered: StateAt | undefined
+  /** The latest boot heard of each other member since the own start. */
+  readonly boots: Map<MemberId, number>
   /** While true `settle` leaves its saves (applies) under way. */
   savesHeld: boolean
   appliesHeld: boolean
