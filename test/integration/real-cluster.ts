@@ -22,6 +22,8 @@ export type ClusterAnswer = {
   readonly members: readonly {
     readonly id: string
     readonly role: string
+    readonly voter: boolean
+    readonly term?: number
     readonly peer: string
     readonly lastApplied?: number
     readonly self: boolean
