@@ -52,7 +52,7 @@ export const damageFaults: readonly Fault[] = [
     begin: async (aim) => {
       const { ground, victim } = aim
       const { disk } = ground.seat(victim)
-      const room = aim.chance.pick([0, 4, 64, 512]) * 1024
+      const room = aim.chance.pick([0, 4, 16, 64]) * 1024
       // It may end by itself: then an operator starts it again when there is room.
       ground.allowDeath(victim, true)
       await disk.setRoom(room)

@@ -59,7 +59,7 @@ export const networkFaults: readonly Fault[] = [
       const latency = aim.between(10, 120)
       return slowed(aim, aim.order, {
         latency,
-        jitter: latency / 4,
+        jitter: latency >> 2,
         bytesPerSecond: Number.POSITIVE_INFINITY,
       })
     },

@@ -51,14 +51,25 @@ export function chart(
     const from = at(begun)
     return `<rect class="band" x="${from}" y="0" width="${round(Math.max(1, at(healed) - from))}" height="${top}"/>`
   })
+  const offences = offenceTimes(outcome).map((time) => {
+    const x = at(time)
+    return `<line class="offence" x1="${x}" x2="${x}" y1="0" y2="${top}"/>`
+  })
   const height = top + 28
   const svg = `<svg id="chart" viewBox="0 0 ${width} ${height}" role="img" aria-label="Load, latency, roles and faults over time">
 ${bands.join('')}
 ${parts.join('\n')}
 ${timeAxis(span, top, at)}
+${offences.join('')}
 <line id="cursor" x1="0" x2="0" y1="0" y2="${top}" visibility="hidden"/>
 </svg>`
   return { svg, frame: { left, right, width, lasted: span } }
+}
+
+/** When the calls of violations began. */
+function offenceTimes({ violations, events }: Outcome): readonly number[] {
+  const offending = new Set(violations.flatMap(({ calls = [] }) => calls))
+  return events.flatMap((event) => (event.type === 'invoke' && offending.has(event.call) ? [event.time] : []))
 }
 
 function loadLane({ buckets, bucketMs }: Series, at: Scale): Drawn {

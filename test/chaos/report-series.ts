@@ -22,7 +22,8 @@ const shortestMs = 500
 
 export function seriesOf(events: readonly HistoryEvent[], lasted: number): Series {
   const bucketMs = Math.max(shortestMs, Math.ceil(lasted / mostBuckets / 500) * 500)
-  const count = Math.max(1, Math.ceil(lasted / bucketMs))
+  // What is left over at the end is too short to show a rate.
+  const count = Math.max(1, Math.floor(lasted / bucketMs))
   const open = new Map<number, number>()
   const raw = Array.from({ length: count }, () => ({ refused: 0, unknown: 0, latencies: [] as number[] }))
   for (const event of events) {

@@ -93,6 +93,7 @@ describe('the report', () => {
     const page = reportPage(outcome())
     expect(page).toContain('not-linearizable')
     expect(page).toMatch(/<td>late<\/td><td>n2<\/td>.*get a → &quot;v3&quot; at version 3/s)
+    expect(page).toContain('class="offence"')
     expect(page).toContain('--seed 4')
     expect(page).toContain('/tmp/kept')
     expect(page).toContain('not within 60 s: &lt;n2&gt;')

@@ -82,7 +82,7 @@ export async function runChaos(options: RunOptions, watch: Watch): Promise<Outco
   return {
     options,
     faults: names,
-    nodes: [...new Set(run.observer.changes.map(({ node }) => node))],
+    nodes: [...new Set(run.observer.changes.map(({ node }) => node))].toSorted(byNumber),
     startedAt,
     lasted,
     events,
@@ -119,6 +119,11 @@ function chosen(wanted: readonly string[] | 'all', has: ReadonlySet<Need>): read
       throw new Error(`The fault ${name} needs what is not there yet: ${missing.join(', ')}.`)
   }
   return wanted
+}
+
+/** `n2` before `n10`. */
+function byNumber(one: string, other: string): number {
+  return one.localeCompare(other, 'en', { numeric: true })
 }
 
 class Run {
@@ -221,6 +226,8 @@ class Run {
     } catch (error) {
       failure = `${step.strikes.map(({ fault }) => fault).join(' with ')}: ${String(error)}`
     }
+    const healed = this.#now()
+    this.#current = 'recovering'
     for (const { heal } of effects) {
       try {
         await heal()
@@ -228,8 +235,6 @@ class Run {
         failure ??= `it could not be healed: ${String(error)}`
       }
     }
-    const healed = this.#now()
-    this.#current = 'recovering'
     const unsettled = await this.#ground.settled(recoverySeconds).then(
       () => undefined,
       (error: unknown) => (error instanceof Error ? error.message : String(error)),

@@ -80,7 +80,7 @@ export function summaryOf(outcome: Outcome): string {
     '',
     violations.length === 0
       ? 'No violation: linearizable, no write lost or made twice, all replicas equal, recovered after every fault.'
-      : `${violations.length} VIOLATIONS`,
+      : `VIOLATIONS: ${violations.length}`,
     ...violations.map(({ type, text }) => `  ${type}: ${text.replaceAll('\n', '\n    ')}`),
     ...(kept === undefined ? [] : [`data and logs of the nodes: ${kept}`]),
   ]

@@ -12,6 +12,7 @@ import type { Surprise } from './workload.ts'
 export type StepRecord = {
   readonly number: number
   readonly begun: number
+  /** When it ended, or a repair began. */
   readonly healed: number
   /** When all nodes served again; undefined when they did not within the bound. */
   readonly recovered: number | undefined
