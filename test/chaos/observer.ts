@@ -3,7 +3,16 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Ground } from './ground.ts'
 
-export type SeenRole = 'leader' | 'follower' | 'candidate' | 'learner' | 'silent' | 'paused' | 'down'
+export type SeenRole =
+  | 'leader'
+  | 'follower'
+  | 'candidate'
+  | 'learner'
+  | 'silent'
+  | 'paused'
+  | 'down'
+  /** Not one of the cluster's nodes any more. */
+  | 'gone'
 
 /** From `time` on, milliseconds since the run began, until the next one of the same node. */
 export type RoleChange = {
@@ -54,8 +63,11 @@ export class Observer {
     while (!this.#isStopping) {
       const { ids } = this.#ground
       await Promise.all([delay(intervalMs), ...ids.map((id) => this.#look(id))])
-      for (const node of this.#last.keys())
-        if (!this.#ground.ids.includes(node)) this.#note(node, 'down', undefined)
+      for (const node of [...this.#last.keys()]) {
+        if (this.#ground.ids.includes(node)) continue
+        this.#note(node, 'gone', undefined)
+        this.#last.delete(node)
+      }
     }
   }
 

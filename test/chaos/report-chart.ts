@@ -153,6 +153,7 @@ export const roleNames: Readonly<Record<SeenRole, string>> = {
   silent: 'no answer',
   paused: 'frozen',
   down: 'not running',
+  gone: 'no member any more',
 }
 
 function faultLane(steps: readonly StepRecord[], at: Scale): Drawn {
