@@ -124,6 +124,18 @@ export function faultNamed(name: string): Fault {
   return fault
 }
 
+/** Those of these faults that can be had. `all` leaves out the others; throws a sentence for one that was asked for by name. */
+export function available(wanted: readonly string[] | 'all', has: ReadonlySet<Need>): readonly string[] {
+  const lacks = (name: string) => faultNamed(name).needs.filter((need) => !has.has(need))
+  if (wanted === 'all') return faults.map(({ name }) => name).filter((name) => lacks(name).length === 0)
+  for (const name of wanted) {
+    const missing = lacks(name)
+    if (missing.length > 0)
+      throw new Error(`The fault ${name} needs what is not there yet: ${missing.join(', ')}.`)
+  }
+  return wanted
+}
+
 function startAll(ground: Ground, ids: readonly string[]): void {
   for (const id of ids) ground.start(id)
 }

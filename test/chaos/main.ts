@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { toLines } from '../linear/history.ts'
-import { faultNamed, faults, merged } from './faults.ts'
+import { available, faults, merged } from './faults.ts'
 import { Progress } from './progress.ts'
 import { reportPage } from './report.ts'
 import { type Outcome, type RunOptions, runChaos } from './run.ts'
@@ -56,7 +56,7 @@ function readArguments(): Arguments | undefined {
   })
   if (values.help) return undefined
   const names = values.faults.split(',').map((name) => name.trim())
-  if (values.faults !== 'all') for (const name of names) faultNamed(name)
+  if (values.faults !== 'all') available(names, new Set([...merged, 'disk hook']))
   return {
     run: {
       seconds: whole('--seconds', values.seconds, [5, 86_400]),
@@ -104,9 +104,12 @@ async function main(): Promise<number> {
   let outcome: Outcome
   try {
     outcome = await runChaos({ ...run, signal: stopping.signal }, progress)
-  } finally {
+  } catch (error) {
     progress.end()
+    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`)
+    return 1
   }
+  progress.end()
   await writeFile(report, reportPage(outcome))
   if (history !== undefined) await writeFile(history, toLines(outcome.events))
   process.stdout.write(summaryOf(outcome))

@@ -11,6 +11,8 @@ export type Replica = {
   readonly node: string
   readonly revision: number
   readonly keys: ReadonlyMap<string, Held>
+  /** What the node says of its whole state as of the entry at `index`, where it says anything. */
+  readonly digest: { readonly index: number; readonly digest: string } | undefined
 }
 
 /** What all nodes hold, once they agree on the revision or the time is over. Nobody may write meanwhile. */
@@ -50,7 +52,8 @@ async function replicaOf(ground: Ground, node: string): Promise<Replica> {
     for (const { key, revision: listedAt } of rest) keys.set(key, await heldOf(ground, node, key, listedAt))
   })
   await Promise.all(readers)
-  return { node, revision, keys }
+  const self = (await ground.cluster(node))?.members.find((member) => member.self)
+  return { node, revision, keys, digest: self?.digest }
 }
 
 async function heldOf(ground: Ground, node: string, key: string, listedAt: number): Promise<Held> {
@@ -74,6 +77,11 @@ export function differencesOf(replicas: readonly Replica[]): readonly string[] {
   for (const other of others) {
     if (other.revision !== first.revision) {
       differs.push(`${first.node} is at revision ${first.revision}, ${other.node} at ${other.revision}`)
+    }
+    const [mine, theirs] = [first.digest, other.digest]
+    if (mine !== undefined && mine.index === theirs?.index && mine.digest !== theirs.digest) {
+      const what = `the digest of the state at entry ${mine.index}`
+      differs.push(`${what} is ${mine.digest} at ${first.node}, ${theirs.digest} at ${other.node}`)
     }
     for (const key of new Set([...first.keys.keys(), ...other.keys.keys()])) {
       const [one, two] = [first.keys.get(key), other.keys.get(key)].map(inWords)

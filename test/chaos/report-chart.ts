@@ -177,7 +177,7 @@ function faultLane(steps: readonly StepRecord[], at: Scale): Drawn {
       const wide = round(Math.max(2, at(healed) - x))
       const tail = recovered === undefined ? 0 : round(Math.max(0, at(recovered) - at(healed)))
       const kind = step.failure === undefined ? 'fault' : 'fault failed'
-      return `<g class="${kind}"><title>${escapeText(title)}</title><rect class="held" x="${x}" y="${y + 2}" width="${wide}" height="${heights.fault - 4}" rx="2"/><rect class="recovery" x="${round(x + wide)}" y="${y + 6}" width="${tail}" height="${heights.fault - 12}"/><text x="${round(x + 4)}" y="${y + 13}">${escapeText(label)}</text></g>`
+      return `<g class="${kind}"><title>${escapeText(title)}</title><rect class="held" x="${x}" y="${y + 2}" width="${wide}" height="${heights.fault - 4}" rx="2"/><rect class="recovery" x="${round(x + wide)}" y="${y + heights.fault - 5}" width="${tail}" height="3"/><text x="${round(x + 4)}" y="${y + 13}">${escapeText(label)}</text></g>`
     })
   })
   return { svg: bars.join(''), height: Math.max(1, rows.length) * heights.fault }

@@ -9,7 +9,7 @@ import { chart, roleNames } from './report-chart.ts'
 import { quantile, type Series, seriesOf } from './report-series.ts'
 import { asScript, escapeText } from './report-text.ts'
 import type { Outcome } from './run.ts'
-import { countsOf, faultRows, inSeconds } from './summary.ts'
+import { countsOf, faultRows, inSeconds, unreached } from './summary.ts'
 import { longestGap, type Violation } from './verdict.ts'
 
 const read = (name: string) => readFileSync(join(import.meta.dirname, 'fixtures', name), 'utf8')
@@ -113,6 +113,7 @@ function legend(): string {
 
 function faultSection(outcome: Outcome): string {
   const rows = faultRows(outcome)
+  const missing = unreached(outcome)
   if (rows.length === 0) return ''
   const longest = Math.max(
     1,
@@ -132,7 +133,8 @@ function faultSection(outcome: Outcome): string {
   )
   return `<section><h2>Recovery by fault</h2>
 <table><thead><tr><th>fault</th><th>times</th><th colspan="3">until all nodes served again: middle, longest</th><th colspan="3">without an acknowledged write: middle, longest</th></tr></thead>
-<tbody>${rendered.join('\n')}</tbody></table></section>`
+<tbody>${rendered.join('\n')}</tbody></table>
+${missing.length === 0 ? '' : `<p>There was no time for ${escapeText(missing.join(', '))}.</p>`}</section>`
 }
 
 function stepSection(outcome: Outcome): string {
@@ -208,7 +210,7 @@ function checksSection(): string {
 <li>Linearizability of all gets, sets, deletes and conditional sets, key by key; a call of unknown outcome may have happened or not.</li>
 <li>Of every key, the last acknowledged write or a later one is there on every node; what was deleted is not back.</li>
 <li>No value was written under two revisions, and no revision was given to two writes.</li>
-<li>All nodes list the same keys, revisions and values at the same revision; every value is whole.</li>
+<li>All nodes list the same keys, revisions and values at the same revision, with equal digests; every value is whole.</li>
 <li>After every fault all nodes served again within a minute; where a majority worked on, writes went on.</li>
 <li>No node ended unasked, none gave an answer that the contract does not know, and no two led one term.</li>
 </ul></section>`

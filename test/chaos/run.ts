@@ -1,10 +1,11 @@
 // One run from the founding to the verdict: nodes, clients, faults one after the other, and a look at the end.
 
+import { rmSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
 import { History, type HistoryEvent } from '../linear/history.ts'
 import { buildDiskHook } from './disk-control.ts'
-import { Aim, type Effect, type Need, type Strike } from './fault.ts'
-import { faultNamed, faults, merged } from './faults.ts'
+import { Aim, type Effect, type Strike } from './fault.ts'
+import { available, faultNamed, merged } from './faults.ts'
 import { type Death, Ground } from './ground.ts'
 import { Observer, type RoleChange } from './observer.ts'
 import { type Replica, replicasOf } from './replicas.ts'
@@ -67,13 +68,19 @@ export async function runChaos(options: RunOptions, watch: Watch): Promise<Outco
   const { nodes, seed } = options
   await using stack = new AsyncDisposableStack()
   const hook = await hookFor(options, stack, watch)
-  const names = chosen(options.faults, hook === undefined ? merged : new Set([...merged, 'disk hook']))
+  const names = available(options.faults, hook === undefined ? merged : new Set([...merged, 'disk hook']))
   const ground = stack.use(await Ground.create({ nodes, seed, hook }))
-  const lastResort = () => ground.killNow()
+  const lastResort = () => {
+    ground.killNow()
+    // Whoever asked twice wants nothing left.
+    if (options.signal?.aborted === true) rmSync(ground.directory, { recursive: true, force: true })
+  }
   process.once('exit', lastResort)
   stack.defer(() => void process.off('exit', lastResort))
   const run = new Run(ground, options, watch)
-  const { findings, lasted, startedAt } = await run.go(names)
+  const { findings, lasted, startedAt } = await run.go(names).catch((error: unknown) => {
+    throw new Error(`${sentenceOf(error)}\nData and logs of the nodes: ${ground.directory}`, { cause: error })
+  })
   const violations = judge(findings)
   const { events, steps, replicas } = findings
   const keep = violations.length > 0 || process.env['TRIVET_TEST_KEEP'] !== undefined
@@ -110,15 +117,8 @@ async function hookFor(
   return undefined
 }
 
-function chosen(wanted: readonly string[] | 'all', has: ReadonlySet<Need>): readonly string[] {
-  const lacks = (name: string) => faultNamed(name).needs.filter((need) => !has.has(need))
-  if (wanted === 'all') return faults.map(({ name }) => name).filter((name) => lacks(name).length === 0)
-  for (const name of wanted) {
-    const missing = lacks(name)
-    if (missing.length > 0)
-      throw new Error(`The fault ${name} needs what is not there yet: ${missing.join(', ')}.`)
-  }
-  return wanted
+function sentenceOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
 }
 
 /** `n2` before `n10`. */
@@ -235,10 +235,7 @@ class Run {
         failure ??= `it could not be healed: ${String(error)}`
       }
     }
-    const unsettled = await this.#ground.settled(recoverySeconds).then(
-      () => undefined,
-      (error: unknown) => (error instanceof Error ? error.message : String(error)),
-    )
+    const unsettled = await this.#ground.settled(recoverySeconds).then(() => undefined, sentenceOf)
     this.#current = undefined
     failure ??= unsettled
     const recovered = unsettled === undefined ? this.#now() : undefined
@@ -259,7 +256,7 @@ class Run {
     } catch (error) {
       return {
         replicas: [],
-        unfinished: `In the end: ${error instanceof Error ? error.message : String(error)}`,
+        unfinished: `In the end: ${sentenceOf(error)}`,
       }
     }
   }

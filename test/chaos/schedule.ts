@@ -13,8 +13,8 @@ export type Step = {
   readonly strikes: readonly Strike[]
 }
 
-const gap = { least: 800, most: 2500 }
-const hold = { least: 1500, most: 8000 }
+const gap = { least: 400, most: 1500 }
+const hold = { least: 1000, most: 6000 }
 
 /**
  * Endless. Every fault comes once before any comes again. Now and then one comes in company, unless what it does takes

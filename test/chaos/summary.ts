@@ -57,6 +57,12 @@ function spreadOf(values: readonly number[]): Spread {
   return { median: sorted[sorted.length >> 1] ?? Number.NaN, most: sorted.at(-1) ?? Number.NaN }
 }
 
+/** Which faults there was no time for. */
+export function unreached({ faults, steps }: Pick<Outcome, 'faults' | 'steps'>): readonly string[] {
+  const reached = new Set(steps.flatMap(({ strikes }) => strikes.map(({ fault }) => fault)))
+  return faults.filter((fault) => !reached.has(fault))
+}
+
 export function inSeconds(ms: number): string {
   return Number.isNaN(ms) ? '–' : `${(ms / 1000).toFixed(1)} s`
 }
@@ -65,6 +71,7 @@ export function summaryOf(outcome: Outcome): string {
   const { options, violations, steps, replicas, kept } = outcome
   const { calls, ok, failed, unknown, writes } = countsOf(outcome.events)
   const rows = faultRows(outcome)
+  const missing = unreached(outcome)
   const width = Math.max(5, ...rows.map(({ fault }) => fault.length))
   const keys = replicas[0]?.keys.size ?? 0
   const lines = [
@@ -77,6 +84,7 @@ export function summaryOf(outcome: Outcome): string {
       ({ fault, count, recovery, gap }) =>
         `${fault.padEnd(width)}  ${String(count).padStart(5)}  ${inSeconds(recovery.median).padStart(8)}  ${inSeconds(recovery.most).padStart(8)}          ${inSeconds(gap.median).padStart(8)}  ${inSeconds(gap.most).padStart(8)}`,
     ),
+    ...(missing.length === 0 ? [] : [`no time for: ${missing.join(', ')}`]),
     '',
     violations.length === 0
       ? 'No violation: linearizable, no write lost or made twice, all replicas equal, recovered after every fault.'

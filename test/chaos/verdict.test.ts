@@ -27,7 +27,7 @@ function replica(
   revision = 9,
 ): Replica {
   const held = Object.entries(keys).map(([key, [value, at]]) => [key, { value, revision: at }] as const)
-  return { node, revision, keys: new Map(held) }
+  return { node, revision, keys: new Map(held), digest: { index: 1024, digest: 'd' } }
 }
 
 function typesOf(findings: Partial<Findings>): readonly string[] {
@@ -119,9 +119,16 @@ describe('the verdict', () => {
       replica('n2', { a: ['x', 1], b: ['y', 3] }),
       replica('n2', { a: ['x', 1], b: ['y', 2], c: ['z', 4] }),
       replica('n2', { a: ['x', 1], b: ['y', 2] }, 10),
+      { ...replica('n2', { a: ['x', 1], b: ['y', 2] }), digest: { index: 1024, digest: 'e' } },
     ]) {
       expect(typesOf({ replicas: [one, other] })).toEqual(['diverged'])
     }
+  })
+
+  it('compares digests of the same entry only', () => {
+    const one = replica('n1', { a: ['x', 1] })
+    expect(typesOf({ replicas: [one, { ...one, digest: { index: 2048, digest: 'e' } }] })).toEqual([])
+    expect(typesOf({ replicas: [one, { ...one, digest: undefined }] })).toEqual([])
   })
 
   it('is red for an unwanted death, a surprise, two leaders of a term, and an end that could not be seen', () => {

@@ -26,6 +26,7 @@ export type ClusterAnswer = {
     readonly term?: number
     readonly peer: string
     readonly lastApplied?: number
+    readonly digest?: { readonly index: number; readonly digest: string }
     readonly self: boolean
   }[]
 }
