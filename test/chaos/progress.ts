@@ -53,7 +53,7 @@ function statusLine(view: View, seconds: number): string {
     .filter(({ role }) => role === 'leader')
     .toSorted((a, b) => (b.term ?? 0) - (a.term ?? 0))
   const leader = leaders[0] === undefined ? 'no leader' : `${leaders[0].node} leads term ${leaders[0].term}`
-  const up = roles.filter(({ role }) => role !== 'down' && role !== 'paused').length
+  const up = roles.filter(({ role }) => !/^(down|paused|silent)$/.test(role)).length
   const parts = [
     `[${String(Math.round(now / 1000)).padStart(4)}/${seconds} s] ${Math.round(count / (windowMs / 1000))}/s, slowest ${Math.round(slowest)} ms`,
     leader,
