@@ -14,7 +14,7 @@ export type Strike = {
 }
 
 /** What a fault needs of the product, or of the machine. */
-export type Need = 'repair' | 'members' | 'disk hook'
+export type Need = 'log repair' | 'state repair' | 'members' | 'disk hook'
 
 export type Effect = {
   /** For people: `n1 n3 | n2`. */

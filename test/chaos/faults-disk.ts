@@ -1,5 +1,7 @@
 // Faults of disks: full, slow, and bytes that are not what was written.
 
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { cutFile, flipBit, openFilesOf, pickFile } from './damage.ts'
 import type { Fault } from './fault.ts'
@@ -11,16 +13,25 @@ type Place = 'log' | 'level'
 
 const placeNames: Readonly<Record<Place, string>> = { log: 'log', level: 'LevelDB' }
 
+/**
+ * A node that had to repair itself twice within an hour stops and leaves its disk to an operator. A run has no hour: before it
+ * damages a node again it does what the alarm asks for.
+ */
+async function forgetRepairs(ground: Ground, id: string): Promise<void> {
+  await rm(join(ground.seat(id).data, 'repairs.json'), { force: true })
+}
+
 /** Done to the files of a node that was killed, and found by it when it starts again at once. */
 function damage(kind: 'flip' | 'cut', place: Place): Fault {
   return {
     ...plain,
     name: `${kind}-${place}`,
     about: `${kind === 'flip' ? 'one bit flips' : 'the end is missing'} in a file of one node's ${placeNames[place]}, as it finds out when it starts`,
-    needs: ['repair'],
+    needs: [place === 'log' ? 'log repair' : 'state repair'],
     begin: async (aim) => {
       const { ground, victim, chance } = aim
       await ground.kill([victim])
+      await forgetRepairs(ground, victim)
       const file = await pickFile(ground.seat(victim).data, place, chance)
       const where = file === undefined ? undefined : await (kind === 'flip' ? flipBit : cutFile)(file, chance)
       ground.start(victim)
@@ -96,9 +107,10 @@ export const damageFaults: readonly Fault[] = [
     ...plain,
     name: 'flip-cold',
     about: 'one bit flips in a file that a running node has not open; a scrub or the next start finds it',
-    needs: ['repair'],
+    needs: ['log repair', 'state repair'],
     begin: async (aim) => {
       const { ground, victim, chance } = aim
+      await forgetRepairs(ground, victim)
       const pid = ground.pid(victim)
       const isOpen = pid === undefined ? new Set<string>() : await openFilesOf(pid)
       const place = chance.pick(['log', 'level'] as const)
