@@ -28,12 +28,17 @@ const withoutEffect: ReadonlySet<string> = new Set([
   'storage-full',
 ])
 
-/** One call by REST. Rejects for an answer that the contract does not know. */
-export async function useRest(ground: Ground, node: string, operation: Operation): Promise<Ending> {
+/** One call by REST. Rejects for an answer that the contract does not know. `key`: the Idempotency-Key of a write. */
+export async function useRest(
+  ground: Ground,
+  node: string,
+  operation: Operation,
+  key?: string,
+): Promise<Ending> {
   let answer: Response
   let text: string
   try {
-    answer = await send(ground, node, operation)
+    answer = await send(ground, node, operation, key)
     text = await answer.text()
   } catch (error) {
     const reason = reasonOf(error)
@@ -51,10 +56,36 @@ export async function useRest(ground: Ground, node: string, operation: Operation
   throw new Error(`${answer.status} ${code ?? 'without a code'}: ${text.slice(0, 300)}`)
 }
 
-function send(ground: Ground, node: string, operation: Operation): Promise<Response> {
+/**
+ * A write by REST that is sent again, under its Idempotency-Key and through other nodes, while nobody knows what became of it: it
+ * takes effect once, and the answer is that of the try that did.
+ */
+export async function useRestAgain(
+  ground: Ground,
+  nodes: readonly string[],
+  operation: Operation,
+  key: string,
+): Promise<Ending> {
+  let known: Ending = { type: 'fail', reason: 'there are no nodes' }
+  for (const node of nodes) {
+    const ending = await useRest(ground, node, operation, key)
+    // A later try that came to nothing says nothing of an earlier one.
+    known = known.type === 'info' && ending.type === 'fail' ? known : ending
+    if (known.type !== 'info') break
+  }
+  return known
+}
+
+function send(
+  ground: Ground,
+  node: string,
+  operation: Operation,
+  key: string | undefined,
+): Promise<Response> {
   const path = `/v1/stores/default/keys/${operation.key}`
   const headers: Record<string, string> = { 'trivet-timeout': serverTimeout }
   if (operation.type === 'get') return ground.fetch(node, path, { headers, ms: callMs })
+  if (key !== undefined) headers['idempotency-key'] = key
   const { condition } = operation
   if (condition?.type === 'absent') headers['if-none-match'] = '*'
   if (condition?.type === 'exists') headers['if-match'] = '*'

@@ -4,7 +4,8 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { History, Invocation } from '../linear/history.ts'
 import type { Condition, Operation, Result } from '../linear/key-value.ts'
 import { Chance } from '../raft/chance.ts'
-import { type Ending, SdkDoor, useRest } from './doors.ts'
+import { type Ending, SdkDoor, useRest, useRestAgain } from './doors.ts'
+import { shuffled } from './fault.ts'
 import type { Ground } from './ground.ts'
 
 /** An answer that the contract does not know, or a value that nobody wrote. */
@@ -78,7 +79,8 @@ export class Workload {
     const { seed, clients, rate } = this.#options
     const chance = new Chance(seed * 1009 + at)
     const door = at % 2 === 1 ? new SdkDoor(this.#ground) : undefined
-    const client = `${door === undefined ? 'rest' : 'sdk'}-${at + 1}`
+    const repeats = at % 4 === 2
+    const client = `${door !== undefined ? 'sdk' : repeats ? 'again' : 'rest'}-${at + 1}`
     const pause = (1000 * clients) / rate
     /** The version of each key that this client saw last, to build on. */
     const seen = new Map<string, number>()
@@ -89,10 +91,16 @@ export class Workload {
       due = Math.max(due, performance.now() - pause) + pause * (0.5 + chance.next())
       const key = keyName(Math.floor(this.#calls++ / callsOfKeys), chance.below(keysAtOnce))
       const operation = choose(chance, { key, value: `${client}.${turn}`, seen: seen.get(key) })
+      const nodes = shuffled(this.#ground.ids, chance)
+      const [node = 'none'] = nodes
       const result =
-        door === undefined
-          ? await this.#rest(client, chance.pick(this.#ground.ids), operation)
-          : await this.#record({ client, node: 'any', operation }, () => door.use(operation))
+        door !== undefined
+          ? await this.#record({ client, node: 'any', operation }, () => door.use(operation))
+          : repeats && operation.type !== 'get'
+            ? await this.#record({ client, node, operation }, () =>
+                useRestAgain(this.#ground, nodes.slice(0, 3), operation, `${client}.${turn}`),
+              )
+            : await this.#rest(client, node, operation)
       if (result === undefined) await delay(20)
       else if ('version' in result && result.version !== undefined) seen.set(key, result.version)
       else seen.delete(key)
