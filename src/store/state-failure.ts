@@ -53,9 +53,13 @@ export function levelFailure(error: unknown, verb: 'read' | 'written'): Error {
   )
 }
 
-/** Whether LevelDB says that what it read is not what it wrote. */
+/**
+ * Whether LevelDB says that what it read is not what it wrote. Of a file that ends too early it says so in the words for an
+ * invalid argument, because it maps files and looks beyond the end; no disk refuses with these.
+ */
 export function isCorruption(error: unknown): boolean {
-  return hasCode(error, 'LEVEL_CORRUPTION')
+  if (hasCode(error, 'LEVEL_CORRUPTION')) return true
+  return hasCode(error, 'LEVEL_IO_ERROR') && /: Invalid argument$/.test(reason(error))
 }
 
 export function hasCode(error: unknown, code: string): boolean {

@@ -22,8 +22,11 @@ export type ClusterAnswer = {
   readonly members: readonly {
     readonly id: string
     readonly role: string
+    readonly voter: boolean
+    readonly term?: number
     readonly peer: string
     readonly lastApplied?: number
+    readonly digest?: { readonly index: number; readonly digest: string }
     readonly self: boolean
   }[]
 }

@@ -181,4 +181,19 @@ describe('damage at open', () => {
     await unlink(join(directory, table?.name ?? ''))
     await expect(openLevel(directory)).rejects.toThrow(StateDamagedError)
   })
+
+  it('is that class, and no refusal of the disk, where a table ends before what is looked for in it', async () => {
+    for (const { name, size } of (await files()).filter((file) => file.name.endsWith('.ldb'))) {
+      await using workshop = new Workshop()
+      const directory = await workshop.directory()
+      await cp(whole, directory, { recursive: true })
+      await truncate(join(directory, name), Math.floor(size / 10))
+      const level = await openLevel(directory)
+      const error = await workshop.open(level, large).then(
+        ({ state }) => state.recompute().then(String, (failure: Error) => failure),
+        (failure: Error) => failure,
+      )
+      expect(error, name).toBeInstanceOf(StateDamagedError)
+    }
+  })
 })
