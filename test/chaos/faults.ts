@@ -8,7 +8,7 @@ import { networkFaults } from './faults-network.ts'
 import type { Ground } from './ground.ts'
 
 /** What the product can do today. A fault that needs more is refused by name, and no part of `all`. */
-export const merged: ReadonlySet<Need> = new Set<Need>(['state repair', 'members'])
+export const merged: ReadonlySet<Need> = new Set<Need>(['state repair', 'log repair', 'members'])
 
 const plain = { needs: [], isWeather: false, isDamage: false, writesGoOn: true } as const
 
