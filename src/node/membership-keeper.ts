@@ -13,7 +13,7 @@ import type { PeerMessage } from './transport.ts'
 type Status = Extract<PeerMessage, { type: 'status' }>
 
 /** What is used of a replica. */
-export type ChangingReplica = {
+type ChangingReplica = {
   readonly raft: Pick<Raft, 'progress' | 'log' | 'role' | 'term'>
   changeConfiguration(configuration: Configuration): Changed
 }
