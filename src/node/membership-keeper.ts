@@ -14,7 +14,10 @@ type Status = Extract<PeerMessage, { type: 'status' }>
 
 /** What is used of a replica. */
 type ChangingReplica = {
-  readonly raft: Pick<Raft, 'progress' | 'log' | 'role' | 'term'>
+  readonly raft: Pick<Raft, 'role' | 'term'> & {
+    readonly log: Pick<Raft['log'], 'configuration' | 'commitIndex' | 'lastIndex' | 'term'>
+    readonly progress: ReadonlyMap<MemberId, { readonly matchIndex: number }> | undefined
+  }
   changeConfiguration(configuration: Configuration): Changed
 }
 

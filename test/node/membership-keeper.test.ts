@@ -31,7 +31,8 @@ class Court {
       commitIndex: 10,
       lastIndex: 10,
       configuration: { index: 1, configuration: { members: [] } as Configuration },
-      term: (index: number): number | undefined => (index <= this.raft.log.lastIndex ? this.terms.get(index) : undefined),
+      term: (index: number): number | undefined =>
+        index <= this.raft.log.lastIndex ? this.terms.get(index) : undefined,
     },
   }
   readonly terms = new Map<number, number>()
