@@ -13,8 +13,11 @@ import type { PeerMessage } from './transport.ts'
 type Status = Extract<PeerMessage, { type: 'status' }>
 
 /** What is used of a replica. */
-export type ChangingReplica = {
-  readonly raft: Pick<Raft, 'progress' | 'log' | 'role' | 'term'>
+type ChangingReplica = {
+  readonly raft: Pick<Raft, 'role' | 'term'> & {
+    readonly log: Pick<Raft['log'], 'configuration' | 'commitIndex' | 'lastIndex' | 'term'>
+    readonly progress: ReadonlyMap<MemberId, { readonly matchIndex: number }> | undefined
+  }
   changeConfiguration(configuration: Configuration): Changed
 }
 

@@ -133,9 +133,9 @@ export class RealCluster implements AsyncDisposable {
     return this.node(id).http
   }
 
-  /** Starts a node's process. */
-  spawn(id: string): void {
-    this.#running.set(id, this.#run(id))
+  /** Starts a node's process, with these arguments beside its own. */
+  spawn(id: string, ...args: readonly string[]): void {
+    this.#running.set(id, this.#run(id, args))
   }
 
   /** Starts another process of a node that may be running, which is expected to end; resolves with how it did. */
@@ -147,10 +147,10 @@ export class RealCluster implements AsyncDisposable {
     return { code: running.child.exitCode, output: running.output }
   }
 
-  #run(id: string): Running {
+  #run(id: string, args: readonly string[] = []): Running {
     const node = this.node(id)
     const { configPath } = filesIn(this.directory)
-    const child = spawn(process.execPath, [mainFile, ...startArguments(node, configPath)], {
+    const child = spawn(process.execPath, [mainFile, ...startArguments(node, configPath), ...args], {
       env: { ...process.env, ...environmentOf(this.plan, node, host, this.token) },
       stdio: ['ignore', 'pipe', 'pipe'],
     })
@@ -241,11 +241,12 @@ export class RealCluster implements AsyncDisposable {
     })
   }
 
-  client(options: { endpoints?: readonly string[]; timeout?: number } = {}): Client {
+  client(options: { endpoints?: readonly string[]; timeout?: number; discover?: boolean } = {}): Client {
     return connect({
       endpoints: options.endpoints ?? this.urls,
       token: this.token,
       timeout: options.timeout ?? 10_000,
+      discover: options.discover ?? false,
     })
   }
 

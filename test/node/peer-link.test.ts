@@ -61,12 +61,12 @@ class FakeConnection implements PeerConnection {
 }
 
 /** The link of node `a` to node `b`: `a` dials first. Dials never come through by themselves. */
-function makeLink() {
+function makeLink(addresses = ['/dns4/b/tcp/1']) {
   const events: string[] = []
   let dials = 0
   const link: PeerLink = new PeerLink(
     'a',
-    { peer: 'b', id: 'b', addresses: ['/dns4/b/tcp/1'] },
+    { peer: 'b', id: 'b', addresses },
     {
       hello: () => ({ clusterId: cluster, id: 'a', boot: 1 }),
       dial: async () => {
@@ -233,4 +233,34 @@ test('a link that is closed says that it was by us, and takes no connection any 
   link.add(late)
   expect(late.isOpen).toBe(false)
   expect(link.send('control', Buffer.from('x'))).toBe(false)
+})
+
+test('a peer that says that this node is no member is dialled seldom, until it takes it', async () => {
+  const { link, connect, dials } = makeLink()
+  const told = { type: 'refusal', refusal: { cause: 'stranger', reason: 'who are you?' } } as const
+  const refusing = await connect(true, told)
+  refusing.end()
+  await vi.advanceTimersByTimeAsync(0)
+  const before = dials()
+  await pass(link, 60_000)
+  expect(dials() - before).toBeGreaterThan(1)
+  expect(dials() - before).toBeLessThan(8)
+  const taking = await connect(false)
+  taking.end()
+  const after = dials()
+  await pass(link, 10_000)
+  expect(dials() - after).toBeGreaterThan(8)
+})
+
+test('a peer without an address is admitted and not dialled, and dialled once it has one', async () => {
+  const { link, events, connect, dials } = makeLink([])
+  await pass(link, 5_000)
+  expect(dials()).toBe(0)
+  await expect(link.connection(AbortSignal.timeout(1_000))).rejects.toThrow('not to be dialled')
+  const theirs = await connect(false)
+  expect(events).toEqual(['connected'])
+  theirs.end()
+  link.update({ peer: 'b', id: 'b', addresses: ['/dns4/b/tcp/1'] })
+  await pass(link, 1_000)
+  expect(dials()).toBeGreaterThan(0)
 })

@@ -258,7 +258,11 @@ const answers: readonly Answer[] = [
     id: 'n1',
     clusterId,
     begun: true,
-    membership: { founding, index: 42, configuration: founding.configuration },
+    membership: {
+      founding: { ...founding, stores: [], tokens: [] },
+      index: 42,
+      configuration: founding.configuration,
+    },
   },
   { type: 'changed', index: 7 },
   { type: 'notChanged', code: 'quorum-at-risk', detail: 'n2 cannot be counted on' },
