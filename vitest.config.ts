@@ -1,6 +1,7 @@
 import { defineConfig } from 'vitest/config'
 
-// Two projects: `unit` has everything that runs in one process, `integration` starts real node processes.
+// Three projects: `unit` has everything that runs in one process, `integration` starts real node processes, and `sim` runs
+// hundreds of simulated clusters, which `npm test` leaves to `npm run test:sim`.
 export default defineConfig({
   test: {
     // Also on two cores, where the default is one: much of a test is waiting.
@@ -10,7 +11,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/integration/**'],
+          exclude: ['test/integration/**', 'test/sim/long/**'],
           testTimeout: 20_000,
           sequence: { groupOrder: 0 },
         },
@@ -24,6 +25,13 @@ export default defineConfig({
           // Real processes want the machine for themselves.
           fileParallelism: false,
           sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        test: {
+          name: 'sim',
+          include: ['test/sim/long/**/*.test.ts'],
+          sequence: { groupOrder: 2 },
         },
       },
     ],

@@ -36,8 +36,7 @@ export class Cluster implements Served {
   readonly #chance: Chance
   /** How often each thing happened. */
   readonly counts = new Map<string, number>()
-  /** Machines that are started again only by the end of what holds them down. */
-  #supervised = true
+  #isHealed = false
 
   constructor(world: World, plan: Plan) {
     this.world = world
@@ -109,6 +108,11 @@ export class Cluster implements Served {
     this.counts.set(what, (this.counts.get(what) ?? 0) + 1)
   }
 
+  /** No fault comes any more, not even one that began before. */
+  get isHealed(): boolean {
+    return this.#isHealed
+  }
+
   /** Formats all disks and starts all nodes. */
   async begin(): Promise<void> {
     for (const machine of this.machines) {
@@ -119,9 +123,11 @@ export class Cluster implements Served {
 
   /** Everything that is sound runs from now on, undisturbed. */
   heal(): void {
+    this.#isHealed = true
     for (const machine of this.machines) {
       machine.slowness = 1
       machine.disk.heal()
+      machine.disarm()
       for (const state of machine.states.values()) state.heal()
       machine.process.thaw()
     }
@@ -147,7 +153,7 @@ export class Cluster implements Served {
   /** Somebody sees to it that the process runs again. */
   startLater(machine: Machine): void {
     const delay = this.#chance.happens(0.5) ? this.#chance.below(50) : this.#chance.below(1500)
-    this.world.after(this.#supervised ? delay : 0, () => {
+    this.world.after(this.#isHealed ? 0 : delay, () => {
       if (machine.isRunning) return
       this.world.transcript.write(`${machine.id} starts`)
       machine.start()

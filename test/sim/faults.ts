@@ -30,6 +30,7 @@ export const faults: readonly Fault[] = [
   // ── processes ──────────────────────────────────────────────────────────────────────────────────────────────────
   { name: 'crash', weight: 8, act: (cluster, chance) => lose(cluster, chance, 'process') },
   { name: 'power loss', weight: 8, act: (cluster, chance) => lose(cluster, chance, 'power') },
+  { name: 'crash within a disk call', weight: 6, act: ambush },
   { name: 'crash of all', weight: 1, act: (cluster) => loseAll(cluster, 'process') },
   { name: 'power loss of all', weight: 2, act: (cluster) => loseAll(cluster, 'power') },
   { name: 'clean restart', weight: 3, act: restartCleanly },
@@ -141,6 +142,7 @@ function usurp(cluster: Cluster, chance: Chance): string | undefined {
   network.partition([leader.peer], peersOf(others))
   for (const other of others) network.breakConnection(leader.peer, other.peer)
   world.after(60 + chance.below(400), () => {
+    if (cluster.isHealed) return
     const successor = others.find(({ node }) => node?.status?.role === 'leader')
     network.heal()
     if (successor === undefined || !cluster.stoppable.includes(successor)) return
@@ -158,6 +160,7 @@ function answerLate(cluster: Cluster, chance: Chance): string | undefined {
   const late = chance.pick([100, 250, 500])
   for (const other of others) network.slowDown(other.peer, leader.peer, late)
   world.after(5 + chance.below(60), () => {
+    if (cluster.isHealed) return
     for (const other of others) network.cutOneWay(leader.peer, other.peer)
   })
   world.after(late * 2 + chance.below(500), () => network.heal())
@@ -171,6 +174,27 @@ async function lose(cluster: Cluster, chance: Chance, how: 'process' | 'power'):
   if (machine === undefined) return undefined
   await cluster.crash(machine, how)
   return machine.id
+}
+
+/** The end comes while the disk is at work: in the first calls of a start, or in those of a write. */
+function ambush(cluster: Cluster, chance: Chance): string | undefined {
+  const machine = cluster.victim(chance)
+  if (machine === undefined) return undefined
+  const how = chance.pick<'process' | 'power'>(['process', 'power'])
+  const calls = chance.below(chance.pick([3, 30]))
+  const end = () => {
+    if (!cluster.isHealed && cluster.stoppable.includes(machine)) void cluster.crash(machine, how)
+  }
+  const lay = () => machine.ambush(calls, end)
+  if (chance.happens(0.5)) lay()
+  else {
+    // The start that follows is what is disturbed.
+    void cluster.crash(machine, how).then(() => {
+      machine.start()
+      lay()
+    })
+  }
+  return `${machine.id} by ${how} after ${calls} calls`
 }
 
 async function loseAll(cluster: Cluster, how: 'process' | 'power'): Promise<string | undefined> {

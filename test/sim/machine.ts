@@ -42,6 +42,8 @@ export class Machine {
   #node: Node | undefined
   #process: Process
   #running = false
+  /** Something happens within a call of the disk to come: after so many others. */
+  #ambush: { calls: number; readonly run: () => void } | undefined
   /** A simple factor on the times of the disk: above 1 it is slow. */
   slowness = 1
   /** How far the wall clock is off, in milliseconds. */
@@ -95,6 +97,7 @@ export class Machine {
     const own = new Process(world)
     this.#process = own
     this.#running = true
+    this.#ambush = undefined
     this.isTroubled = this.#disk.capacity !== Number.POSITIVE_INFINITY
     Node.start({ ...settings, id: this.id }, this.#parts(own)).then(
       (node) => {
@@ -176,6 +179,16 @@ export class Machine {
     }
   }
 
+  /** Runs while a call to the disk or to LevelDB is under way, after so many others. The next start forgets it. */
+  ambush(calls: number, run: () => void): void {
+    this.#ambush = { calls, run }
+  }
+
+  /** Nothing lies in wait any more. */
+  disarm(): void {
+    this.#ambush = undefined
+  }
+
   /** Puts what a LevelDB has become in the place of what it was. The process must not run. */
   replaceState(directory: object, state: MemoryState): void {
     this.#states.set(directory, state)
@@ -196,6 +209,10 @@ export class Machine {
     const { least, most } = syncing.has(call) ? syncTime : otherTime
     const even = least + this.#chance.next() * (most - least)
     const ms = even * this.slowness * (this.#chance.happens(0.02) ? 10 : 1)
+    if (this.#ambush !== undefined && this.#ambush.calls-- <= 0) {
+      this.#process.after(ms * this.#chance.next(), this.#ambush.run)
+      this.#ambush = undefined
+    }
     // Nobody's call but that of whoever formats the disk.
     return this.#running ? this.#process.sleep(ms) : this.#options.world.sleep(ms)
   }

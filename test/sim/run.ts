@@ -9,7 +9,7 @@ import { Cluster } from './cluster.ts'
 import { type Fault, faults, wipeMost } from './faults.ts'
 import { type Plan, planOf } from './plan.ts'
 import { differences } from './rows.ts'
-import { World } from './world.ts'
+import { forbidRealTime, World } from './world.ts'
 
 export type RunOptions = {
   readonly seed: number
@@ -51,11 +51,15 @@ export function run({ seed, trace }: RunOptions): Report {
   )
   const onRejection = (error: unknown) => observer.accuse('no rejection is left alone', textOf(error))
   process.on('unhandledRejection', onRejection)
+  const restore = forbidRealTime((what) =>
+    observer.accuse('nothing asks the real machine', textOf(new Error(what))),
+  )
   const inTime = world.run({
     until: longestMs,
     done: () => over || observer.violation !== undefined,
     look: () => observer.look(),
   })
+  restore()
   process.off('unhandledRejection', onRejection)
   if (!inTime) observer.accuse('progress', 'the story stands still')
   const { violation } = observer

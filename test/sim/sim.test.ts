@@ -1,7 +1,11 @@
 // The simulator itself: some seeds keep every promise, and a seed is a run, to the last event.
 
+import { readFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { failedSeeds, runSeed, seedsFrom } from './seeds.ts'
+import { edited } from './variant-run.ts'
+import { variants } from './variants.ts'
 
 describe('the simulated cluster', () => {
   it.each([...failedSeeds(), ...seedsFrom(1, 20)])('keeps every promise (seed %i)', async (seed) => {
@@ -22,5 +26,23 @@ describe('the simulated cluster', () => {
     const hashes = new Set<string>()
     for (const seed of seedsFrom(1, 5)) hashes.add((await runSeed(seed)).hash)
     expect(hashes.size).toBe(5)
+  })
+})
+
+describe('the broken variants', () => {
+  it.each(variants)('still fit the source ($name)', (variant) => {
+    const source = readFileSync(join(resolve(import.meta.dirname, '../../src'), variant.file), 'utf8')
+    expect(edited(variant, source)).not.toBe(source)
+  })
+
+  it('are refused when what they replace is gone, or is there twice', () => {
+    const variant = { name: 'some', file: 'a.ts', edits: [{ find: 'b', replace: 'c' }], seed: 1 }
+    expect(edited(variant, 'abd')).toBe('acd')
+    expect(() => edited(variant, 'ad')).toThrow('which has it 0 times')
+    expect(() => edited(variant, 'abdb')).toThrow('which has it 2 times')
+  })
+
+  it('have names of their own', () => {
+    expect(new Set(variants.map(({ name }) => name)).size).toBe(variants.length)
   })
 })

@@ -21,6 +21,35 @@ const drain: () => void = (() => {
 /** Midnight before the first line of this simulator, as the wall clocks of the world know it. */
 const epoch = Date.UTC(2026, 10, 22)
 
+/** What would let the real machine into a run, by where it is found. */
+const real = [
+  [globalThis, 'setTimeout'],
+  [globalThis, 'setInterval'],
+  [globalThis, 'setImmediate'],
+  [performance, 'now'],
+  [Date, 'now'],
+  [Math, 'random'],
+  [AbortSignal, 'timeout'],
+  [crypto, 'getRandomValues'],
+  [crypto, 'randomUUID'],
+] as const
+
+/** Tells of whoever asks the machine itself for time or chance, until the returned function is called. */
+export function forbidRealTime(tell: (what: string) => void): () => void {
+  const undo = real.map(([place, name]) => {
+    const before: unknown = Reflect.get(place, name)
+    if (typeof before !== 'function') throw new Error(`there is no ${name}`)
+    Reflect.set(place, name, (...given: unknown[]) => {
+      tell(`somebody calls ${name}`)
+      return Reflect.apply(before, place, given)
+    })
+    return () => Reflect.set(place, name, before)
+  })
+  return () => {
+    for (const restore of undo) restore()
+  }
+}
+
 export class World {
   readonly seed: number
   readonly transcript: Transcript
