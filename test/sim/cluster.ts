@@ -2,7 +2,7 @@
 
 import { createHash } from 'node:crypto'
 import type { Node } from '../../src/node/node.ts'
-import type { NodeSettings } from '../../src/node/settings.ts'
+import type { NodeAddress, NodeSettings } from '../../src/node/settings.ts'
 import type { Executed } from '../../src/node/surface.ts'
 import { StateDamagedError } from '../../src/store/record.ts'
 import type { Item } from '../../src/store/types.ts'
@@ -17,6 +17,11 @@ import type { Plan } from './plan.ts'
 import type { World } from './world.ts'
 
 const token = createHash('sha256').update('the secret of the simulation').digest('base64url')
+
+/** Where a machine is found, and who it is. */
+export function addressOf(id: string): NodeAddress {
+  return { id, peer: `peer-${id}`, http: `http://${id}`, p2p: `/dns4/${id}/tcp/1` }
+}
 
 /** What no fault of a machine excuses: the program itself is wrong. */
 const defects: ReadonlySet<string> = new Set([
@@ -34,9 +39,12 @@ export class Cluster implements Served {
   readonly machines: readonly Machine[]
   readonly observer: Observer
   readonly #chance: Chance
+  readonly #founders: readonly string[]
   /** How often each thing happened. */
   readonly counts = new Map<string, number>()
   #isHealed = false
+  /** Changes of the members that are under way. */
+  changes = 0
 
   constructor(world: World, plan: Plan) {
     this.world = world
@@ -51,40 +59,73 @@ export class Cluster implements Served {
         world.transcript.detail(() => `${from} → ${to} ${JSON.stringify(message)}`)
       },
     })
-    const names = Array.from({ length: plan.nodes }, (_, at) => `n${at + 1}`)
-    const settings: Omit<NodeSettings, 'id'> = {
+    const names = Array.from({ length: plan.nodes + plan.spares }, (_, at) => `n${at + 1}`)
+    const founders = names.slice(0, plan.nodes)
+    const settingsOf = (id: string): Omit<NodeSettings, 'id'> => ({
       cluster: 'simulated',
-      nodes: names.map((id) => ({ id, peer: `peer-${id}`, http: `http://${id}`, p2p: `/dns4/${id}/tcp/1` })),
+      // A node that comes later has itself in its file, and the founders never heard of it.
+      nodes: [...new Set([...founders, id])].map(addressOf),
       stores: [{ name: 'default' }],
       tokens: [{ name: 'admin', hash: token, principal: { type: 'admin' } }],
       valueBytes: 4096,
       heartbeatMs: plan.heartbeatMs,
       electionMs: plan.electionMs,
       foundWithout: [],
-    }
+    })
     const onEnd = (machine: Machine, error: Error) => this.#ended(machine, error)
-    this.machines = names.map((id) => new Machine({ world, network: this.network, id, settings, onEnd }))
-    this.observer = new Observer(this.machines, world.transcript)
+    this.#founders = founders
+    const { network } = this
+    this.machines = names.map((id) => new Machine({ world, network, id, settings: settingsOf(id), onEnd }))
+    this.observer = new Observer(this.machines, founders, world.transcript)
   }
 
-  /** The nodes that clients may turn to: those that run, while any does. */
+  /** The nodes that clients may turn to: those that take part, while any does. */
   get ids(): readonly string[] {
-    const { running } = this
-    return (running.length > 0 ? running : this.machines).map(({ id }) => id)
+    const partaking = this.running.filter(({ node }) => node?.inside !== undefined)
+    return (partaking.length > 0 ? partaking : this.machines).map(({ id }) => id)
+  }
+
+  /** Those whose file names each other. */
+  get founders(): readonly Machine[] {
+    return this.machines.filter(({ id }) => this.#founders.includes(id))
   }
 
   get running(): readonly Machine[] {
     return this.machines.filter(({ isRunning }) => isRunning)
   }
 
-  /** Those that may be believed: a majority of all, always. */
+  /** Members, by the newest configuration that is committed, that may be believed. */
   get sound(): readonly Machine[] {
-    return this.machines.filter(({ harm }) => harm === undefined)
+    const members = new Set(this.observer.committedConfiguration.members)
+    return this.machines.filter(({ harm, peer }) => harm === undefined && members.has(peer))
   }
 
-  /** Whether one more may be harmed and a majority be left that never was. A founding waits for all, so none before its end. */
-  get mayHarm(): boolean {
-    return this.observer.haveAllTakenPart && (this.sound.length - 1) * 2 > this.machines.length
+  /** Whether this one may be harmed: every configuration that may hold keeps a majority that never was. A founding waits for all. */
+  mayHarm(harmed: Machine): boolean {
+    if (harmed.harm !== undefined || !this.observer.haveFoundersTakenPart || this.changes > 0) return false
+    return this.#keepsMajority((machine) => machine !== harmed)
+  }
+
+  /** Whether the sound ones of those for which `stays` are a majority of them, in every configuration that may hold. */
+  #keepsMajority(
+    stays: (machine: Machine) => boolean,
+    isMember: (peer: string) => boolean = () => true,
+  ): boolean {
+    return this.observer.possibleConfigurations.every(({ voters }) => {
+      const counted = voters.filter(isMember)
+      const sound = this.machines.filter(
+        (machine) => machine.harm === undefined && stays(machine) && counted.includes(machine.peer),
+      )
+      return sound.length * 2 > counted.length
+    })
+  }
+
+  /** Whether the cluster can do without the vote of this one. */
+  maySpare(machine: Machine): boolean {
+    return this.#keepsMajority(
+      (other) => other !== machine,
+      (peer) => peer !== machine.peer,
+    )
   }
 
   get leader(): Machine | undefined {

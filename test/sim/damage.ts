@@ -7,7 +7,7 @@ import type { Machine } from './machine.ts'
 /** A machine that runs and may be harmed, if a majority is left that never was. */
 function victim(cluster: Cluster, chance: Chance): Machine | undefined {
   const machine = cluster.victim(chance)
-  return machine === undefined || machine.harm !== undefined || !cluster.mayHarm ? undefined : machine
+  return machine !== undefined && cluster.mayHarm(machine) ? machine : undefined
 }
 
 /**

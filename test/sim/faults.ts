@@ -1,8 +1,9 @@
 // What may happen to a cluster, as a list: each fault does something if it is possible now, and says what.
 
 import { TrivetError } from '../../src/errors.ts'
+import type { Node } from '../../src/node/node.ts'
 import type { Chance } from '../raft/chance.ts'
-import type { Cluster } from './cluster.ts'
+import { addressOf, type Cluster } from './cluster.ts'
 import { flipLog, flipRow, loseBatch, misdirect } from './damage.ts'
 import type { Machine } from './machine.ts'
 
@@ -37,6 +38,10 @@ export const faults: readonly Fault[] = [
   { name: 'freeze', weight: 4, act: freeze },
   { name: 'transfer', weight: 5, act: transfer },
   { name: 'clock jump', weight: 2, act: jumpClock },
+  // ── members ────────────────────────────────────────────────────────────────────────────────────────────────────
+  { name: 'add member', weight: 5, act: addMember },
+  { name: 'remove member', weight: 3, act: removeMember },
+  { name: 'replace member', weight: 3, act: replaceMember },
   // ── disks ──────────────────────────────────────────────────────────────────────────────────────────────────────
   { name: 'slow disk', weight: 3, act: slowDisk },
   { name: 'hung disk', weight: 3, act: hangDisk },
@@ -247,6 +252,72 @@ function jumpClock(cluster: Cluster, chance: Chance): string {
   return `${machine.id} by ${machine.clockOffset} ms`
 }
 
+// ── members ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** A machine that never was a member. */
+function newcomer({ machines, observer }: Cluster, chance: Chance): Machine | undefined {
+  const known = new Set(observer.possibleConfigurations.flatMap(({ members }) => members))
+  const fresh = machines.filter(
+    ({ peer, node }) => !known.has(peer) && node?.inside === undefined && node !== undefined,
+  )
+  return fresh.length === 0 ? undefined : chance.pick(fresh)
+}
+
+/** A member that could go. */
+function leaver(cluster: Cluster, chance: Chance): Machine | undefined {
+  const { members, voters } = cluster.observer.committedConfiguration
+  const sparable = cluster.machines.filter(
+    (machine) => members.includes(machine.peer) && cluster.maySpare(machine),
+  )
+  return voters.length < 3 || sparable.length === 0 ? undefined : chance.pick(sparable)
+}
+
+/** Asks a node for a change, and leaves it at that: it may be refused, and its outcome may stay unknown. */
+function change(
+  cluster: Cluster,
+  chance: Chance,
+  wish: (node: Node, options: { readonly deadline: number }) => Promise<void>,
+): string | undefined {
+  const asked = cluster.running.filter(({ node }) => node?.inside !== undefined)
+  if (asked.length === 0) return undefined
+  const through = chance.pick(asked)
+  if (through.node === undefined) return undefined
+  const call = wish(through.node, { deadline: cluster.world.now + 2000 })
+  cluster.changes += 1
+  const over = (error?: unknown) => {
+    cluster.changes -= 1
+    if (error === undefined) cluster.count('member changes done')
+    else if (!(error instanceof TrivetError) && through.process.isAlive) {
+      cluster.observer.accuse('a change of members is refused in words', String(error))
+    }
+  }
+  through.process.asked(call).then(() => over(), over)
+  return `through ${through.id}`
+}
+
+function addMember(cluster: Cluster, chance: Chance): string | undefined {
+  const machine = newcomer(cluster, chance)
+  if (machine === undefined) return undefined
+  const asked = change(cluster, chance, (node, options) => node.addMember(addressOf(machine.id), options))
+  return asked === undefined ? undefined : `${machine.id} ${asked}`
+}
+
+function removeMember(cluster: Cluster, chance: Chance): string | undefined {
+  const machine = leaver(cluster, chance)
+  if (machine === undefined) return undefined
+  const asked = change(cluster, chance, (node, options) => node.removeMember(machine.id, options))
+  return asked === undefined ? undefined : `${machine.id} ${asked}`
+}
+
+function replaceMember(cluster: Cluster, chance: Chance): string | undefined {
+  const [old, young] = [leaver(cluster, chance), newcomer(cluster, chance)]
+  if (old === undefined || young === undefined) return undefined
+  const asked = change(cluster, chance, (node, options) =>
+    node.addMember(addressOf(young.id), { ...options, replaces: old.id }),
+  )
+  return asked === undefined ? undefined : `${old.id} by ${young.id} ${asked}`
+}
+
 // ── disks ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 function slowDisk(cluster: Cluster, chance: Chance): string {
@@ -297,7 +368,7 @@ function failLevel(cluster: Cluster, chance: Chance): string | undefined {
 
 async function wipe(cluster: Cluster, chance: Chance): Promise<string | undefined> {
   const machine = cluster.victim(chance)
-  if (machine === undefined || machine.harm !== undefined || !cluster.mayHarm) return undefined
+  if (machine === undefined || !cluster.mayHarm(machine)) return undefined
   await machine.crash()
   await machine.format()
   cluster.harm(machine, 'lost log')
@@ -306,21 +377,21 @@ async function wipe(cluster: Cluster, chance: Chance): Promise<string | undefine
 }
 
 /**
- * Most disks are emptied, the founder's among them, while nobody else can be asked. No cluster can come back from that, and
- * none may be made up: see `Plan.isDoomed`.
+ * All nodes that founded the cluster but one lose their disks, the first among them, while that one cannot be asked. No cluster can
+ * come back from that, and none may be made up: see `Plan.isDoomed`.
  */
-export async function wipeMost(cluster: Cluster): Promise<string> {
-  const { machines, world } = cluster
+export async function wipeMost(cluster: Cluster): Promise<string | undefined> {
+  const { founders, world } = cluster
+  const spared = founders.findLast(({ harm }) => harm === undefined)
+  if (spared === undefined) return undefined
   for (const machine of cluster.running) await machine.crash()
-  const wiped = machines.slice(0, Math.floor(machines.length / 2) + 1)
+  const wiped = founders.filter((machine) => machine !== spared)
   for (const machine of wiped) {
     await machine.format()
     cluster.harm(machine, 'lost log')
     cluster.startLater(machine)
   }
-  world.after(1500, () => {
-    for (const machine of machines) cluster.startLater(machine)
-  })
+  world.after(1500, () => cluster.startLater(spared))
   return idsOf(wiped)
 }
 

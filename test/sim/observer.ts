@@ -34,6 +34,9 @@ type Seen = {
 /** What a node must still know after any crash. */
 type Durable = { hardState: HardState; savedIndex: number; savedTerm: number }
 
+/** Who belongs to the cluster, by peer ids. */
+export type Membership = { readonly members: readonly string[]; readonly voters: readonly string[] }
+
 export type Violation = { readonly promise: string; readonly facts: string }
 
 export class Observer {
@@ -51,13 +54,19 @@ export class Observer {
   readonly #durable = new Map<string, Durable>()
   /** Machines whose log was harmed and that have not taken part since: what they said before may still be counted. */
   readonly #excused = new Set<string>()
+  readonly #founders: readonly string[]
+  /** By index and term. */
+  readonly #configurations = new Map<string, Membership & { readonly index: number; readonly term: number }>()
   readonly #commands = new Set<string>()
   #violation: Violation | undefined
   /** Commands that came into the log once more. */
   repeats = 0
 
-  constructor(machines: readonly Watched[], transcript: Transcript) {
+  constructor(machines: readonly Watched[], founders: readonly string[], transcript: Transcript) {
     this.#machines = machines
+    this.#founders = founders
+    const peers = machines.filter(({ id }) => founders.includes(id)).map(({ peer }) => peer)
+    this.#configurations.set('0/0', { index: 0, term: 0, members: peers, voters: peers })
     this.#transcript = transcript
   }
 
@@ -71,9 +80,30 @@ export class Observer {
     return this.#leaders.size
   }
 
-  /** Whether every node was seen to take part at some time. */
-  get haveAllTakenPart(): boolean {
-    return this.#seen.size === this.#machines.length
+  /** Whether every founding member was seen to take part at some time. */
+  get haveFoundersTakenPart(): boolean {
+    return this.#founders.every((id) => this.#seen.has(id))
+  }
+
+  /** The last one that is known to be committed. */
+  get committedConfiguration(): Membership {
+    return this.#newestCommitted
+  }
+
+  get #newestCommitted(): Membership & { readonly index: number } {
+    let newest = { index: -1, members: [] as readonly string[], voters: [] as readonly string[] }
+    for (const configuration of this.#configurations.values()) {
+      const { index, term } = configuration
+      const isCommitted = index === 0 || this.#committed[index]?.term === term
+      if (isCommitted && index > newest.index) newest = configuration
+    }
+    return newest
+  }
+
+  /** That one, and those that were appended somewhere after it and not committed yet. */
+  get possibleConfigurations(): readonly Membership[] {
+    const committed = this.#newestCommitted
+    return [...this.#configurations.values()].filter(({ index }) => index >= committed.index)
   }
 
   /** Says that a promise is broken, unless another was before. */
@@ -200,8 +230,10 @@ export class Observer {
       const key = `${entry.index}/${entry.term}`
       const previousTerm = log.term(entry.index - 1) ?? -1
       const known = this.#known.get(key)
-      if (known === undefined) this.#known.set(key, { entry, previousTerm })
-      else {
+      if (known === undefined) {
+        this.#known.set(key, { entry, previousTerm })
+        this.#lookAtConfiguration(machine, core, entry)
+      } else {
         this.#must(
           isSameEntry(known.entry, entry),
           'log matching: one entry for an index and term',
@@ -214,6 +246,28 @@ export class Observer {
         )
       }
     }
+  }
+
+  /** Thesis 4.1: majorities of two configurations that follow each other have a member in common. */
+  #lookAtConfiguration(machine: Watched, core: Core, entry: Entry): void {
+    if (entry.type !== 'configuration') return
+    const { index, term, configuration } = entry
+    const members = configuration.members.map(({ peer }) => peer)
+    const voters = configuration.members.flatMap(({ peer, voter }) => (voter ? [peer] : []))
+    this.#configurations.set(`${index}/${term}`, { index, term, members, voters })
+    this.#transcript.write(
+      `configuration ${index}/${term}: voters ${voters.join(', ')} of ${members.join(', ')}`,
+    )
+    const before = core.log.configurations.findLast((each) => each.index < index)?.configuration.members
+    if (before === undefined) return
+    const differs = new Set(voters).symmetricDifference(
+      new Set(before.flatMap(({ peer, voter }) => (voter ? [peer] : []))),
+    )
+    this.#must(
+      differs.size <= 1,
+      'one vote more or less from one configuration to the next',
+      () => `${index}/${term} at ${machine.id} differs in ${[...differs].join(', ')}`,
+    )
   }
 
   #lookAtLeader(machine: Watched, core: Core, seen: Seen): void {

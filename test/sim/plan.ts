@@ -3,7 +3,10 @@
 import { Chance } from '../raft/chance.ts'
 
 export type Plan = {
+  /** How many found the cluster. */
   readonly nodes: number
+  /** How many more machines are there, empty, to become members. */
+  readonly spares: number
   readonly heartbeatMs: number
   readonly electionMs: number
   /** How long messages take when nothing is wrong, in milliseconds. */
@@ -32,6 +35,7 @@ export function planOf(seed: number): Plan {
   const appetites = new Map<string, number>()
   const plan = {
     nodes: chance.pick([1, 2, 3, 3, 3, 3, 3, 4, 5, 5]),
+    spares: new Chance(seed ^ nameHash('spares')).pick([0, 0, 1, 2]),
     heartbeatMs: Math.round(electionMs / chance.pick([5, 7])),
     electionMs,
     delay: chance.pick([

@@ -164,11 +164,12 @@ class Story {
   async #allReady(promise: string): Promise<void> {
     const deadline = this.#world.now + recoveryMs
     for (;;) {
+      // Who has to be ready follows from the last change.
       const waiting = this.#cluster.sound.flatMap(({ id, node }) => {
         const reasons = node === undefined ? ['it does not run'] : node.unreadiness()
         return reasons.length === 0 ? [] : [`${id}: ${reasons.join(', ')}`]
       })
-      if (waiting.length === 0) return
+      if (waiting.length === 0 && this.#cluster.changes === 0) return
       if (this.#world.now > deadline) {
         this.#cluster.observer.accuse(`progress: ${promise}`, waiting.join('; '))
         return

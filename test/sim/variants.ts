@@ -28,8 +28,8 @@ export const variants: readonly Variant[] = [
   one(
     'keeps its vote only in memory',
     'raft/raft.ts',
-    'nextSave({ term: this.#term, votedFor: this.#votedFor })',
-    'nextSave({ term: this.#term, votedFor: undefined })',
+    'const hardState = { term: this.#term, votedFor: this.#votedFor }',
+    'const hardState = { term: this.#term, votedFor: undefined }',
   ),
   one(
     'forgets its vote with its candidacy',
@@ -102,8 +102,8 @@ export const variants: readonly Variant[] = [
   one(
     'applies what its own log does not hold',
     'raft/log.ts',
-    'return this.#upTo(this.#appliedIndex + 1, Math.min(this.#commitIndex, this.#savedIndex), maxBytes)',
-    'return this.#upTo(this.#appliedIndex + 1, this.#commitIndex, maxBytes)',
+    'return Math.min(this.#commitIndex, this.#savedIndex)',
+    'return this.#commitIndex',
   ),
   // ── reads ──────────────────────────────────────────────────────────────────────────────────────────────────────
   one(
@@ -201,7 +201,7 @@ export const variants: readonly Variant[] = [
   ),
   one(
     'starts again under the same boot number',
-    'store/wal.ts',
+    'store/wal-options.ts',
     'return Math.max(previous + 1, Math.floor(now / 1000))',
     'return Math.max(previous, 1)',
   ),
@@ -209,9 +209,9 @@ export const variants: readonly Variant[] = [
   one(
     'writes the applied index in a batch of its own',
     'store/state-writer.ts',
-    'await writeBatch(this.#level, [...this.#overlay.take(), ...rows, mark], this.#time)',
+    'await writeBatch(this.#level, [...this.#overlay.take(), meta, mark], this.#time)',
     `await writeBatch(this.#level, this.#overlay.take(), this.#time)
-      await writeBatch(this.#level, [...rows, mark], this.#time)`,
+      await writeBatch(this.#level, [meta, mark], this.#time)`,
   ),
   one(
     'writes the state unsynced',
@@ -242,15 +242,15 @@ export const variants: readonly Variant[] = [
   one(
     'takes a refusal by one who does not lead for the last word',
     'node/own-commands.ts',
-    "if (code !== 'no-leader' && pending.timesSent === 1) {",
-    'if (pending.timesSent > 0) {',
+    "if (code !== 'no-leader' && pending.attempts.length === 0) this.#refuse(pending, code)",
+    'if (isLatest) this.#refuse(pending, code)',
   ),
   one(
     'says of a command that left once that it has no effect',
     'node/own-commands.ts',
-    `  return pending.timesSent > 0
+    `  return pending.attempts.length > 0
     ? new TrivetError(`,
-    `  return pending.timesSent > 1
+    `  return pending.attempts.length > 1
     ? new TrivetError(`,
   ),
   // ── founding ───────────────────────────────────────────────────────────────────────────────────────────────────
