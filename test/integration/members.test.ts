@@ -31,10 +31,8 @@ it('replaces every member of a cluster, one change after another, and fails no r
       }
     }
   }
-  // All of them begin at n1, which goes last: whoever is killed before is not the one that they talk to.
-  const clients = Array.from({ length: 3 }, () =>
-    cluster.client({ endpoints: [cluster.url(n1)], discover: true }),
-  )
+  // Each begins at another of the nodes that will all be gone, two of them killed before.
+  const clients = [n1, n2, n3].map((id) => cluster.client({ endpoints: [cluster.url(id)], discover: true }))
   const running: Promise<void>[] = []
   for (const [at, client] of clients.entries()) {
     const store = await client.open('default')
