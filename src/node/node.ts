@@ -12,6 +12,7 @@ import type { StateMachine } from '../store/state-machine.ts'
 import type { StateTime } from '../store/state-time.ts'
 import type { StateLevel } from '../store/state-writer.ts'
 import type { Command, StateReader } from '../store/types.ts'
+import type { Wal } from '../store/wal.ts'
 import { version } from '../version.ts'
 import { ClusterView } from './cluster-view.ts'
 import { answerFounding, type FoundingOptions, found, type Identity } from './founding.ts'
@@ -21,7 +22,7 @@ import { Replica, type Surroundings } from './replica.ts'
 import { composeFounding, differences, type NodeAddress, type NodeSettings } from './settings.ts'
 import type { SnapshotQuestion } from './snapshot-sender.ts'
 import { StateKeeper } from './state-keeper.ts'
-import { type Opened, Storage } from './storage.ts'
+import { Storage } from './storage.ts'
 import type { ChangeOptions, ClusterStatus, Executed, Newcomer, NodeSurface, WaitOptions } from './surface.ts'
 import type { Answer, PeerMessage, Question, Transport } from './transport.ts'
 
@@ -55,6 +56,13 @@ export type NodeParts = {
   readonly logger: Logger
   /** The node cannot go on: the process is to end with this error's sentence. Called once. */
   readonly onFatal: (error: Error) => void
+}
+
+/** `machine` is undefined while the state is lost. */
+type Inside = {
+  readonly wal: Wal
+  readonly machine: StateMachine | undefined
+  readonly replica: Replica
 }
 
 const tickMs = 5
@@ -248,7 +256,7 @@ export class Node implements NodeSurface {
     if (closedBecause !== undefined) reasons.push(closedBecause)
     else if (this.#waitingFor !== undefined) reasons.push(this.#waitingFor)
     else if (this.#replica?.raft.leader === undefined) reasons.push('no leader is known')
-    else if (this.#keeper?.closedBecause !== undefined) reasons.push(this.#keeper.closedBecause)
+    else if (this.#closedBecause !== undefined) reasons.push(this.#closedBecause)
     else if (!this.#caughtUp) reasons.push('not everything committed at the start is applied yet')
     if (this.#replica?.raft.diskStalled === true) reasons.push('the disk has not answered for a second')
     return reasons
@@ -265,11 +273,11 @@ export class Node implements NodeSurface {
   }
 
   /** What this node is made of, for whoever checks its promises; undefined while it waits to take part. */
-  get inside(): (Opened & { readonly replica: Replica }) | undefined {
-    const { opened } = this.#storage
-    return this.#replica === undefined || opened === undefined
-      ? undefined
-      : { ...opened, replica: this.#replica }
+  get inside(): Inside | undefined {
+    const { opened, stateless } = this.#storage
+    const wal = (opened ?? stateless)?.wal
+    if (this.#replica === undefined || wal === undefined) return undefined
+    return { wal, machine: this.#replica.machine, replica: this.#replica }
   }
 
   /**
@@ -485,7 +493,7 @@ export class Node implements NodeSurface {
   async #catchUp(): Promise<void> {
     while (!this.#caughtUp && this.#stopping === undefined && this.#replica !== undefined && !this.#failed) {
       try {
-        if (this.#keeper?.closedBecause !== undefined) {
+        if (this.#closedBecause !== undefined) {
           await this.#parts.sleep(20)
           continue
         }
@@ -652,10 +660,18 @@ export class Node implements NodeSurface {
     return this.#members.name(peer)
   }
 
+  /** Why this node, though it takes part, does not serve from its own disk; undefined when it does. */
+  get #closedBecause(): string | undefined {
+    if (this.#replica?.status.rebuilding !== undefined) {
+      return 'its log was lost, and the cluster has not made a learner of it yet'
+    }
+    return this.#keeper?.closedBecause
+  }
+
   /** Throws for a node that takes no requests. */
   #serving(): Replica {
     const replica = this.#ready()
-    const closedBecause = this.#members.closedBecause ?? this.#keeper?.closedBecause
+    const closedBecause = this.#members.closedBecause ?? this.#closedBecause
     if (closedBecause !== undefined) throw new TrivetError('not-ready', `${this.id}: ${closedBecause}`)
     return replica
   }

@@ -166,6 +166,11 @@ export class Replica {
     return this.#raft
   }
 
+  /** What the log is applied to; undefined while the state is lost. */
+  get machine(): StateMachine | undefined {
+    return this.#machine
+  }
+
   /** What waits here, for whoever watches. */
   get waiting(): { readonly commands: number; readonly commandBytes: number; readonly reads: number } {
     return {

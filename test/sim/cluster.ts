@@ -6,7 +6,6 @@ import type { NodeAddress, NodeSettings } from '../../src/node/settings.ts'
 import type { Executed } from '../../src/node/surface.ts'
 import { StateDamagedError } from '../../src/store/record.ts'
 import type { Item } from '../../src/store/types.ts'
-import { LogError } from '../../src/store/wal.ts'
 import type { Served } from '../linear/clients.ts'
 import { type Change, changeThrough, readThrough } from '../node/errands.ts'
 import { MemoryNetwork } from '../node/memory-network.ts'
@@ -33,6 +32,13 @@ const defects: ReadonlySet<string> = new Set([
   'SyntaxError',
 ])
 
+/** What nodes say of themselves that is worth counting. */
+const happenings: ReadonlyMap<string, string> = new Map([
+  ['a snapshot took the place of the state', 'installs'],
+  ['nothing that was said before the log was lost counts any more', 'logs rebuilt'],
+  ['the state was opened again', 'states opened again'],
+])
+
 export class Cluster implements Served {
   readonly world: World
   readonly network: MemoryNetwork
@@ -43,6 +49,8 @@ export class Cluster implements Served {
   /** How often each thing happened. */
   readonly counts = new Map<string, number>()
   #isHealed = false
+  /** Where each machine stood when it was harmed. */
+  readonly #harmedAt = new Map<Machine, { readonly starts: number; readonly directory: object | undefined }>()
   /** Changes of the members that are under way. */
   changes = 0
 
@@ -75,7 +83,13 @@ export class Cluster implements Served {
     const onEnd = (machine: Machine, error: Error) => this.#ended(machine, error)
     this.#founders = founders
     const { network } = this
-    this.machines = names.map((id) => new Machine({ world, network, id, settings: settingsOf(id), onEnd }))
+    const onSentence = (sentence: string) => {
+      const happening = happenings.get(sentence)
+      if (happening !== undefined) this.count(happening)
+    }
+    this.machines = names.map(
+      (id) => new Machine({ world, network, id, settings: settingsOf(id), onSentence, onEnd }),
+    )
     this.observer = new Observer(this.machines, founders, world.transcript)
   }
 
@@ -94,15 +108,24 @@ export class Cluster implements Served {
     return this.machines.filter(({ isRunning }) => isRunning)
   }
 
-  /** Members, by the newest configuration that is committed, that may be believed. */
+  /** Members, by the newest configuration that is committed, that may be believed, or will be. */
   get sound(): readonly Machine[] {
     const members = new Set(this.observer.committedConfiguration.members)
-    return this.machines.filter(({ harm, peer }) => harm === undefined && members.has(peer))
+    // When all faults are over, what can be repaired has to be.
+    const isSound = ({ harm }: Machine) => harm === undefined || (this.#isHealed && harm !== 'lost log')
+    return this.machines.filter((machine) => isSound(machine) && members.has(machine.peer))
   }
 
   /** Whether this one may be harmed: every configuration that may hold keeps a majority that never was. A founding waits for all. */
   mayHarm(harmed: Machine): boolean {
-    if (harmed.harm !== undefined || !this.observer.haveFoundersTakenPart || this.changes > 0) return false
+    this.#noteRepairs()
+    if (
+      harmed.harm !== undefined ||
+      harmed.wasHarmed ||
+      !this.observer.haveFoundersTakenPart ||
+      this.changes > 0
+    )
+      return false
     return this.#keepsMajority((machine) => machine !== harmed)
   }
 
@@ -173,6 +196,12 @@ export class Cluster implements Served {
       machine.process.thaw()
     }
     this.network.heal()
+    // Harm that nobody has noticed shows when the process was not stopped in order.
+    for (const machine of this.machines) {
+      if (machine.isRunning && (machine.harm === 'damaged log' || machine.harm === 'state')) {
+        void this.crash(machine, 'process')
+      }
+    }
   }
 
   async crash(machine: Machine, how: 'process' | 'power'): Promise<void> {
@@ -188,7 +217,28 @@ export class Cluster implements Served {
    */
   harm(machine: Machine, how: 'damaged log' | 'lost log' | 'state'): void {
     machine.harm = how
+    machine.wasHarmed = true
+    this.#harmedAt.set(machine, { starts: machine.starts, directory: machine.liveState?.directory })
     if (how === 'lost log') this.observer.excuse(machine)
+  }
+
+  /**
+   * Who was harmed is whole again when a later start of it serves. A state of which only rows were changed may be closed and opened
+   * without anybody looking at them, so that one counts once another has taken its place, or a stop that was none had it checked.
+   */
+  #noteRepairs(): void {
+    for (const machine of this.machines) {
+      const at = this.#harmedAt.get(machine)
+      if (machine.harm === undefined || machine.harm === 'lost log' || at === undefined) continue
+      const { node, liveState } = machine
+      if (node === undefined || node.unreadiness().length > 0) continue
+      const isLater = machine.starts > at.starts
+      const isReplaced = liveState?.directory !== at.directory
+      const isWhole = machine.harm === 'state' ? isReplaced || (isLater && machine.isChecked) : isLater
+      if (!isWhole) continue
+      this.world.transcript.write(`${machine.id} is whole again`)
+      machine.harm = undefined
+    }
   }
 
   /** Somebody sees to it that the process runs again. */
@@ -212,10 +262,10 @@ export class Cluster implements Served {
       return
     }
     this.count('ends by itself')
-    const isFull = error instanceof LogError && error.code === 'full'
-    const isDamage = (error.name === 'LogError' && !isFull) || error.name === 'StateDamagedError'
-    const after = isDamage ? machine.crash() : this.crash(machine, 'process')
-    void after
+    // Who has repaired itself within the hour waits for an operator.
+    const isAlarm = error.message.startsWith('ALARM')
+    if (isAlarm) this.count('alarms')
+    void (isAlarm ? machine.crash() : this.crash(machine, 'process'))
   }
 
   node(id: string): Node {

@@ -18,7 +18,9 @@ export function flipLog(cluster: Cluster, chance: Chance): string | undefined {
   const machine = victim(cluster, chance)
   if (machine === undefined) return undefined
   const { disk } = machine
-  const paths = disk.filesBelow('/').filter((path) => path.endsWith('.wal') && disk.lastDurable(path) > 0)
+  const paths = disk
+    .filesBelow('/data/log/')
+    .filter((path) => path.endsWith('.wal') && disk.lastDurable(path) > 0)
   if (paths.length === 0) return undefined
   const path = chance.pick(paths)
   const bit = chance.below(disk.lastDurable(path) * 8)
@@ -39,7 +41,7 @@ export function misdirect(cluster: Cluster, chance: Chance): string | undefined 
 /** A bit of a row's value turns over. */
 export async function flipRow(cluster: Cluster, chance: Chance): Promise<string | undefined> {
   const machine = victim(cluster, chance)
-  const state = [...(machine?.states.values() ?? [])].at(-1)
+  const state = machine?.liveState?.state
   if (machine === undefined || state?.status !== 'open') return undefined
   const rows = await state.iterator().all()
   if (rows.length === 0) return undefined
@@ -55,9 +57,9 @@ export async function flipRow(cluster: Cluster, chance: Chance): Promise<string 
 /** The power goes, and LevelDB comes back without one of its last batches. */
 export async function loseBatch(cluster: Cluster, chance: Chance): Promise<string | undefined> {
   const machine = victim(cluster, chance)
-  const named = [...(machine?.states ?? [])].at(-1)
-  if (machine === undefined || named === undefined) return undefined
-  const [directory, state] = named
+  const live = machine?.liveState
+  if (machine === undefined || live === undefined) return undefined
+  const { directory, state } = live
   if (state.remembered < 2) return undefined
   const lost = chance.below(state.remembered - 1)
   cluster.harm(machine, 'state')

@@ -358,7 +358,7 @@ function fillDisk(cluster: Cluster, chance: Chance): string | undefined {
 
 function failLevel(cluster: Cluster, chance: Chance): string | undefined {
   const machine = cluster.victim(chance)
-  const state = [...(machine?.states.values() ?? [])].at(-1)
+  const state = machine?.liveState?.state
   if (machine === undefined || state === undefined) return undefined
   machine.isTroubled = true
   const code = chance.pick<'ENOSPC' | 'EIO'>(['ENOSPC', 'EIO'])

@@ -15,6 +15,8 @@ export type MachineOptions = {
   readonly network: MemoryNetwork
   readonly id: string
   readonly settings: Omit<NodeSettings, 'id'>
+  /** What its node says in its log. */
+  readonly onSentence: (sentence: string) => void
   /** A process ended or did not start, by itself. */
   readonly onEnd: (machine: Machine, error: Error) => void
 }
@@ -30,6 +32,18 @@ const syncing: ReadonlySet<DiskCall> = new Set(['write', 'sync', 'syncDirectory'
 
 /** Batches of LevelDB that can still be lost apart from each other: about what its log holds between two tables. */
 const rememberedBatches = 64
+
+/** So small that segments roll, and the log is compacted, within a run. */
+const segmentBytes = 8192
+const keepBytes = 2048
+const reserveBytes = 4096
+
+const checked = 'every row of the state is what was written'
+
+function sentenceOf(line: string): string {
+  const { msg } = JSON.parse(line) as { readonly msg?: string }
+  return msg ?? ''
+}
 
 export class Machine {
   readonly id: string
@@ -52,6 +66,12 @@ export class Machine {
   isTroubled = false
   /** What of its data was changed or taken away by its disk and not made whole again since. */
   harm: 'damaged log' | 'lost log' | 'state' | undefined
+  /** It was harmed before: a second repair within an hour stops a node. */
+  wasHarmed = false
+  /** Its node has read back its whole state since the last start. */
+  isChecked = false
+  /** How many starts there were. */
+  starts = 0
 
   constructor(options: MachineOptions) {
     this.#options = options
@@ -92,8 +112,19 @@ export class Machine {
     await this.#disk.syncDirectory('/')
   }
 
+  /** The LevelDB that the log names, and where it lies; undefined before the node takes part. */
+  get liveState(): { readonly directory: object; readonly state: MemoryState } | undefined {
+    const name = this.#node?.inside?.wal.base.directory
+    if (name === undefined) return undefined
+    const directory = this.#disk.directoryAt(`${dataDirectory}/${name}`)
+    const state = this.#states.get(directory)
+    return state === undefined ? undefined : { directory, state }
+  }
+
   start(): void {
     const { world, settings, onEnd } = this.#options
+    this.starts += 1
+    this.isChecked = false
     const own = new Process(world)
     this.#process = own
     this.#running = true
@@ -128,6 +159,9 @@ export class Machine {
       every: (ms, run) => own.every(ms, chance.next, run),
       sleep: (ms) => own.sleep(ms),
       freeBytes: async () => 2 ** 40,
+      segmentBytes,
+      keepBytes,
+      reserveBytes,
       drawSalt: () => 1 + chance.below(2 ** 32 - 1),
       drawClusterId: () => Array.from({ length: 32 }, () => chance.below(16).toString(16)).join(''),
       stateTime: {
@@ -142,7 +176,14 @@ export class Machine {
       },
       logger: pino(
         { level: 'info', base: null, timestamp: false },
-        { write: (line) => world.transcript.write(`${id} says ${line.trimEnd()}`) },
+        {
+          write: (line) => {
+            world.transcript.write(`${id} says ${line.trimEnd()}`)
+            const sentence = sentenceOf(line)
+            if (sentence === checked) this.isChecked = true
+            this.#options.onSentence(sentence)
+          },
+        },
       ),
       onFatal: (error) => {
         // Its supervisor sees the end a moment later; until then it is a node that has failed.

@@ -54,6 +54,8 @@ export class Observer {
   readonly #durable = new Map<string, Durable>()
   /** Machines whose log was harmed and that have not taken part since: what they said before may still be counted. */
   readonly #excused = new Set<string>()
+  /** How often each machine's node came back without its log: what it said before may still be counted. */
+  readonly #losses = new Map<string, number>()
   readonly #founders: readonly string[]
   /** By index and term. */
   readonly #configurations = new Map<string, Membership & { readonly index: number; readonly term: number }>()
@@ -138,7 +140,8 @@ export class Observer {
     let seen = this.#seen.get(machine.id)
     if (seen?.replica !== replica) seen = this.#begun(machine, inside)
     const { lastIndex, lastTerm, commitIndex, savedIndex } = log
-    const { lastApplied, durableIndex } = inside.machine
+    const lastApplied = inside.machine?.lastApplied ?? seen.lastApplied
+    const durableIndex = inside.machine?.durableIndex ?? 0
     const logMoved = seen.lastIndex !== lastIndex || seen.lastTerm !== lastTerm
     const isSame =
       !logMoved &&
@@ -179,6 +182,7 @@ export class Observer {
   /** A node takes part again: it must know all that it has promised. */
   #begun(machine: Watched, { replica, wal }: Inside): Seen {
     const { recovered } = wal
+    if (replica.status.rebuilding !== undefined) this.#lost(machine)
     if (this.#excused.delete(machine.peer)) this.#durable.delete(machine.peer)
     const durable = this.#durable.get(machine.peer)
     if (durable !== undefined) {
@@ -210,6 +214,12 @@ export class Observer {
     }
     this.#seen.set(machine.id, seen)
     return seen
+  }
+
+  /** Its node has noticed that its log was lost, and says so: it is held to nothing of what it promised before. */
+  #lost(machine: Watched): void {
+    this.#durable.delete(machine.peer)
+    this.#losses.set(machine.peer, (this.#losses.get(machine.peer) ?? 0) + 1)
   }
 
   #durableOf(machine: Watched): Durable {
@@ -340,7 +350,7 @@ export class Observer {
 
   /** Whether the core of this node, or what it left when it ended, says that it has an entry durably. */
   #has(peer: string, index: number, term: number): boolean {
-    if (this.#excused.has(peer)) return true
+    if (this.#excused.has(peer) || this.#losses.has(peer)) return true
     const machine = this.#machines.find((one) => one.peer === peer)
     const log = machine?.node?.inside?.replica.raft.log
     if (log !== undefined) return index <= log.savedIndex && log.term(index) === term
@@ -361,6 +371,7 @@ export class Observer {
   }
 
   #lookAtState({ id }: Watched, { machine }: Inside): void {
+    if (machine === undefined) return
     const { lastApplied, revision } = machine
     const elsewhere = this.#revisions.get(lastApplied)
     if (elsewhere === undefined) this.#revisions.set(lastApplied, revision)
@@ -401,7 +412,8 @@ export class Observer {
   }
 
   #voted(voter: string, candidate: string, term: number): void {
-    const key = `${voter}/${term}`
+    // One that lost its log may vote again in a term in which it voted.
+    const key = `${voter}/${term}/${this.#losses.get(voter) ?? 0}`
     const other = this.#votes.get(key)
     this.#must(
       other === undefined || other === candidate,

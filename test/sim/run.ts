@@ -193,7 +193,7 @@ class Story {
   /** All replicas come to hold the same, in every replicated row. */
   async #compare(): Promise<void> {
     const deadline = this.#world.now + recoveryMs
-    const applied = () => this.#cluster.sound.map(({ node }) => node?.inside?.machine.lastApplied ?? -1)
+    const applied = () => this.#cluster.sound.map(({ node }) => node?.inside?.machine?.lastApplied ?? -1)
     while (new Set(applied()).size > 1) {
       if (this.#world.now > deadline) {
         this.#cluster.observer.accuse('progress: all replicas apply all entries', applied().join(', '))
@@ -202,13 +202,12 @@ class Story {
       await this.#world.sleep(10)
     }
     const insides = this.#cluster.sound.flatMap(({ id, node }) => {
-      const inside = node?.inside
-      return inside === undefined ? [] : [{ id, inside }]
+      const machine = node?.inside?.machine
+      return machine === undefined ? [] : [{ id, machine }]
     })
-    for (const { inside } of insides) await inside.machine.flush()
-    const levels = this.#cluster.sound.flatMap(({ id, states }) => {
-      const level = [...states.values()].at(-1)
-      return level === undefined ? [] : [{ id, level }]
+    for (const { machine } of insides) await machine.flush()
+    const levels = this.#cluster.sound.flatMap(({ id, liveState }) => {
+      return liveState === undefined ? [] : [{ id, level: liveState.state }]
     })
     const found = await differences(levels)
     if (found !== undefined) this.#cluster.observer.accuse('all replicas hold the same', found)
