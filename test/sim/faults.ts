@@ -50,10 +50,10 @@ export const faults: readonly Fault[] = [
   { name: 'full disk', weight: 2, act: fillDisk },
   { name: 'failed LevelDB', weight: 2, act: failLevel },
   // ── damage, of a minority ──────────────────────────────────────────────────────────────────────────────────────
-  { name: 'bit flip in log', weight: 1, act: flipLog },
-  { name: 'misdirected write', weight: 1, act: misdirect },
-  { name: 'bit flip in LevelDB', weight: 1, act: flipRow },
-  { name: 'lost LevelDB batch', weight: 1, act: loseBatch },
+  { name: 'bit flip in log', weight: 3, act: flipLog },
+  { name: 'misdirected write', weight: 2, act: misdirect },
+  { name: 'bit flip in LevelDB', weight: 2, act: flipRow },
+  { name: 'lost LevelDB batch', weight: 2, act: loseBatch },
   { name: 'wiped disk', weight: 1, act: wipe },
 ]
 
