@@ -276,18 +276,19 @@ export class Cluster implements Served {
 
   change(id: string, change: Change, deadlineMs: number): Promise<Executed> {
     const deadline = this.world.now + deadlineMs
-    const call = changeThrough(this.node(id), change, { token, store: 'default', deadline })
-    return this.#asked(this.#machine(id), call)
+    const node = this.node(id)
+    return this.#asked(id, () => changeThrough(node, change, { token, store: 'default', deadline }))
   }
 
   read(id: string, key: string, deadlineMs: number): Promise<Item | undefined> {
     const deadline = this.world.now + deadlineMs
-    const call = readThrough(this.node(id), key, { store: 'default', deadline })
-    return this.#asked(this.#machine(id), call)
+    const node = this.node(id)
+    return this.#asked(id, () => readThrough(node, key, { store: 'default', deadline }))
   }
 
   /** What a machine that was harmed says of its damage is the last that it says. */
-  #asked<T>(machine: Machine, call: Promise<T>): Promise<T> {
+  #asked<T>(id: string, call: () => Promise<T>): Promise<T> {
+    const machine = this.#machine(id)
     return machine.process.asked(call).catch((error: unknown) => {
       const isDamage = error instanceof StateDamagedError && machine.harm !== undefined
       throw isDamage ? new Error('the process has ended', { cause: error }) : error

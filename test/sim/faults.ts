@@ -218,7 +218,7 @@ function restartCleanly(cluster: Cluster, chance: Chance): string | undefined {
     if (process.isAlive) void cluster.crash(machine, 'process')
   }
   // However its stop comes out, the process ends then.
-  process.asked(node.stop()).then(end, end)
+  process.asked(() => node.stop()).then(end, end)
   return machine.id
 }
 
@@ -282,7 +282,8 @@ function change(
   if (asked.length === 0) return undefined
   const through = chance.pick(asked)
   if (through.node === undefined) return undefined
-  const call = wish(through.node, { deadline: cluster.world.now + 2000 })
+  const { node } = through
+  const options = { deadline: cluster.world.now + 2000 }
   cluster.changes += 1
   const over = (error?: unknown) => {
     cluster.changes -= 1
@@ -291,7 +292,7 @@ function change(
       cluster.observer.accuse('a change of members is refused in words', String(error))
     }
   }
-  through.process.asked(call).then(() => over(), over)
+  through.process.asked(() => wish(node, options)).then(() => over(), over)
   return `through ${through.id}`
 }
 

@@ -163,7 +163,10 @@ export class Observer {
       'LevelDB never runs ahead of the own log (rule 5)',
       () => `${machine.id} holds ${durableIndex} there, ${savedIndex} in its log`,
     )
-    if (logMoved) this.#matchLog(machine, core, seen.commitIndex + 1)
+    if (logMoved) {
+      this.#matchLog(machine, core, seen.commitIndex + 1)
+      this.#lookAtHolding(machine, core)
+    }
     if (role === 'leader') this.#lookAtLeader(machine, core, seen)
     const durable = this.#durableOf(machine)
     durable.savedIndex = savedIndex
@@ -231,6 +234,16 @@ export class Observer {
     return durable
   }
 
+  /** The configuration that holds is that of the newest entry that has one (thesis 4.1). */
+  #lookAtHolding(machine: Watched, { log }: Core): void {
+    const { index } = log.configuration
+    this.#must(
+      index <= log.base.index || this.#configurations.has(`${index}/${log.term(index)}`),
+      'the configuration that holds is in the log',
+      () => `${machine.id} holds that of ${index}, where its log has term ${log.term(index)}`,
+    )
+  }
+
   /** Log matching (section 5.3): what stands at an index in a term is the same everywhere, and so is all before it. */
   #matchLog(machine: Watched, core: Core, from: number): void {
     const { log } = core
@@ -268,8 +281,17 @@ export class Observer {
     this.#transcript.write(
       `configuration ${index}/${term}: voters ${voters.join(', ')} of ${members.join(', ')}`,
     )
-    const before = core.log.configurations.findLast((each) => each.index < index)?.configuration.members
-    if (before === undefined) return
+    const last = core.log.configurations.findLast((each) => each.index < index)
+    if (last === undefined) return
+    // Whoever is seen to have it first is the leader that appended it.
+    if (core.role === 'leader' && core.term === term) {
+      this.#must(
+        last.index <= core.log.commitIndex && core.log.term(core.log.commitIndex) === term,
+        'one change of members at a time, after an entry of the own term is committed',
+        () => `${index}/${term} at ${machine.id} after ${last.index}, with ${core.log.commitIndex} committed`,
+      )
+    }
+    const before = last.configuration.members
     const differs = new Set(voters).symmetricDifference(
       new Set(before.flatMap(({ peer, voter }) => (voter ? [peer] : []))),
     )

@@ -2,20 +2,26 @@
 
 import type { Transport } from '../../src/node/transport.ts'
 import type { Disk, DiskFile } from '../../src/store/disk.ts'
+import type { Chance } from '../raft/chance.ts'
 import type { World } from './world.ts'
 
 /** Nobody who waits for it goes on: what a process would have done after its end. */
 const never = new Promise<never>(() => {})
 
+/** A source of its own, served after all others. */
+const timers = 'timers'
+
 export class Process {
   readonly #world: World
   #alive = true
-  /** While it stands still: what has come for it meanwhile, messages before timers as the event loop would have it. */
-  #backlog: { readonly messages: (() => void)[]; readonly timers: (() => void)[] } | undefined
+  readonly #chance: Chance
+  /** While it stands still: what has come for it meanwhile, by where it came from. */
+  #backlog: Map<string, (() => void)[]> | undefined
   readonly #waiting = new Set<(reason: Error) => void>()
 
   constructor(world: World) {
     this.#world = world
+    this.#chance = world.chance()
   }
 
   get isAlive(): boolean {
@@ -28,14 +34,21 @@ export class Process {
 
   /** It stands still, with all its memory, until `thaw`. */
   freeze(): void {
-    this.#backlog ??= { messages: [], timers: [] }
+    this.#backlog ??= new Map()
   }
 
   thaw(): void {
     const backlog = this.#backlog
     if (backlog === undefined) return
     this.#backlog = undefined
-    for (const run of [...backlog.messages, ...backlog.timers]) this.#world.after(0, () => this.enter(run))
+    // What waits in one socket keeps its order, and timers come last (rule 13). Which socket is looked at first is up to the machine.
+    const order = [...backlog.keys()].map((source) => ({
+      source,
+      place: source === timers ? 1 : this.#chance.next(),
+    }))
+    for (const { source } of order.sort((one, other) => one.place - other.place)) {
+      for (const run of backlog.get(source) ?? []) this.#world.after(0, () => this.enter(run, source))
+    }
   }
 
   /** Nothing of it runs any more; whoever waits for its answers learns that it has ended. */
@@ -45,11 +58,11 @@ export class Process {
     this.#waiting.clear()
   }
 
-  /** Something comes for it: now, when it moves again, or never. */
-  enter(run: () => void, kind: 'messages' | 'timers' = 'messages'): void {
+  /** Something comes for it from somewhere: now, when it moves again, or never. */
+  enter(run: () => void, source: string): void {
     if (!this.#alive) return
     if (this.#backlog === undefined) run()
-    else this.#backlog[kind].push(run)
+    else this.#backlog.set(source, [...(this.#backlog.get(source) ?? []), run])
   }
 
   /** Calls `run` in so many milliseconds unless the returned function is called before. */
@@ -58,7 +71,7 @@ export class Process {
     const due = () => {
       if (wanted) run()
     }
-    this.#world.after(ms, () => this.enter(due, 'timers'))
+    this.#world.after(ms, () => this.enter(due, timers))
     return () => {
       wanted = false
     }
@@ -85,20 +98,21 @@ export class Process {
     }
   }
 
-  /** What another waits for of this process: it settles like `call`, or rejects when the process ends first. */
-  asked<T>(call: Promise<T>): Promise<T> {
+  /** What another asks of this process: it settles like the call, or rejects when the process ends first. */
+  asked<T>(call: () => Promise<T>): Promise<T> {
     const { promise, resolve, reject } = Promise.withResolvers<T>()
+    if (!this.#alive) reject(new Error('the process has ended'))
     this.#waiting.add(reject)
-    call.then(resolve, reject).finally(() => this.#waiting.delete(reject))
-    return promise
+    this.enter(() => void call().then(resolve, reject), 'clients')
+    return promise.finally(() => this.#waiting.delete(reject))
   }
 
   /** What this process waits for: it settles like `call`, but not before the process moves, and never after its end. */
   awaits<T>(call: Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
       call.then(
-        (value) => this.enter(() => resolve(value)),
-        (error: unknown) => this.enter(() => reject(error)),
+        (value) => this.enter(() => resolve(value), 'answers'),
+        (error: unknown) => this.enter(() => reject(error), 'answers'),
       )
     })
   }
@@ -130,16 +144,16 @@ export class Process {
       self: transport.self,
       start: (handlers) =>
         transport.start({
-          message: (...told) => this.enter(() => handlers.message(...told)),
-          progress: (...told) => this.enter(() => handlers.progress(...told)),
-          connected: (...told) => this.enter(() => handlers.connected(...told)),
-          disconnected: (...told) => this.enter(() => handlers.disconnected(...told)),
+          message: (...told) => this.enter(() => handlers.message(...told), told[0]),
+          progress: (...told) => this.enter(() => handlers.progress(...told), told[0]),
+          connected: (...told) => this.enter(() => handlers.connected(...told), told[0]),
+          disconnected: (...told) => this.enter(() => handlers.disconnected(...told), told[0]),
           question: (from, question) =>
             new Promise((resolve, reject) => {
-              this.enter(() => void handlers.question(from, question).then(resolve, reject))
+              this.enter(() => void handlers.question(from, question).then(resolve, reject), `${from} asks`)
             }),
-          refused: (...told) => this.enter(() => handlers.refused(...told)),
-          turnedAway: (...told) => this.enter(() => handlers.turnedAway(...told)),
+          refused: (...told) => this.enter(() => handlers.refused(...told), 'strangers'),
+          turnedAway: (...told) => this.enter(() => handlers.turnedAway(...told), 'strangers'),
         }),
       introduce: (hello) => transport.introduce(hello),
       setPeers: (peers) => transport.setPeers(peers),

@@ -88,12 +88,6 @@ export const variants: readonly Variant[] = [
       progress.toldCommit`,
   ),
   one(
-    'takes acknowledgements of another term',
-    'raft/raft.ts',
-    'else if (message.term === this.#term) this.#leadership?.step(message, this.#now)',
-    'else this.#leadership?.step(message, this.#now)',
-  ),
-  one(
     'lets a late append shorten the log',
     'raft/log.ts',
     'const fresh = entries.findIndex((entry) => this.term(entry.index) !== entry.term)',
@@ -226,19 +220,6 @@ export const variants: readonly Variant[] = [
     "recollection.type === 'decided' ? recollection.outcome :",
     "recollection.type === 'past' ? recollection.outcome :",
   ),
-  {
-    name: 'applies a command that its origin no longer waits for',
-    file: 'store/state-origins.ts',
-    edits: [
-      {
-        find: 'if (boot < origin.boot || number <= origin.floor) return past',
-        replace: 'if (boot < origin.boot) return past',
-      },
-      // Outcomes are forgotten 64 at a time: what was forgotten must come back for this to show.
-      { find: 'const perSegment = 64', replace: 'const perSegment = 1' },
-    ],
-    seed: 1,
-  },
   one(
     'takes a refusal by one who does not lead for the last word',
     'node/own-commands.ts',
@@ -252,6 +233,25 @@ export const variants: readonly Variant[] = [
     ? new TrivetError(`,
     `  return pending.attempts.length > 1
     ? new TrivetError(`,
+  ),
+  // ── members ────────────────────────────────────────────────────────────────────────────────────────────────────
+  one(
+    'changes its members twice at once',
+    'raft/leadership.ts',
+    'return this.#committedInTerm && this.#log.configuration.index <= this.#log.commitIndex',
+    'return this.#committedInTerm',
+  ),
+  one(
+    'changes its members before it has committed in its term',
+    'raft/leadership.ts',
+    'return this.#committedInTerm && this.#log.configuration.index <= this.#log.commitIndex',
+    'return this.#log.configuration.index <= this.#log.commitIndex',
+  ),
+  one(
+    'keeps a configuration whose entry was replaced',
+    'raft/log.ts',
+    'this.#configurations = this.#configurations.filter((at) => at.index < index)',
+    '',
   ),
   // ── founding ───────────────────────────────────────────────────────────────────────────────────────────────────
   {
