@@ -128,6 +128,7 @@ export class Machine {
       every: (ms, run) => own.every(ms, chance.next, run),
       sleep: (ms) => own.sleep(ms),
       freeBytes: async () => 2 ** 40,
+      reserveBytes: 8192,
       drawSalt: () => 1 + chance.below(2 ** 32 - 1),
       drawClusterId: () => Array.from({ length: 32 }, () => chance.below(16).toString(16)).join(''),
       stateTime: {
