@@ -19,7 +19,7 @@ type StartFlags = {
   readonly foundWithout: readonly string[]
 }
 
-/** Adds `dev`, `start` and `keygen`. `end` gets the exit status of a server that has run. */
+/** Adds `dev`, `start`, `keygen` and `recover`. `end` gets the exit status of a server that has run. */
 export function addServerCommands(program: Command, end: (status: number) => void): void {
   program
     .command('dev')
@@ -76,6 +76,25 @@ export function addServerCommands(program: Command, end: (status: number) => voi
     .action(async ({ data }: { readonly data: string }) => {
       const { loadPeerKey } = await import('../node/peer-key.ts')
       process.stdout.write(`${(await loadPeerKey(data)).peer}\n`)
+    })
+
+  addRecover(program, end)
+}
+
+function addRecover(program: Command, end: (status: number) => void): void {
+  program
+    .command('recover')
+    .summary('go on with one node when no quorum is left')
+    .description(
+      'Makes a stopped node the first of a new cluster, with all the data that it has, when so many others are lost for good that ' +
+        'no quorum can ever come together again. Without --force it changes nothing, says what the node has and what may be lost, ' +
+        'and ends with status 1.',
+    )
+    .requiredOption('--data <directory>', "the node's data directory")
+    .option('--force', 'do it: writes that only the lost nodes had are given up', false)
+    .action(async (flags: { readonly data: string; readonly force: boolean }) => {
+      const { recoverNode } = await import('./recover.ts')
+      end(await recoverNode(flags))
     })
 }
 

@@ -2,8 +2,8 @@
 
 import type { ErrorCode } from '../errors.ts'
 import type { MemberId } from '../raft/types.ts'
-import { commandVersionOf, decodeCommand } from '../store/commands.ts'
-import type { CommandBatch } from '../store/types.ts'
+import { commandVersionOf, decodeCommand, isGrowing } from '../store/commands.ts'
+import type { Command, CommandBatch } from '../store/types.ts'
 
 type Forwarded = {
   readonly from: MemberId
@@ -14,6 +14,9 @@ type Forwarded = {
 
 /** Tells `to` that of this attempt these commands entered no log here and will not. */
 export type Refuse = (to: MemberId, attempt: number, numbers: readonly number[], code: ErrorCode) => void
+
+/** What a leader can take. */
+type Leading = { readonly room: number; readonly maxVersion: number; readonly isFull: boolean }
 
 export class ForwardedCommands {
   readonly #refuse: Refuse
@@ -35,25 +38,27 @@ export class ForwardedCommands {
   }
 
   /**
-   * Takes what a node forwarded. `leading`: this node leads; it keeps `room` bytes at most, and commands of no higher version
-   * than `maxVersion`. Otherwise, or when a command cannot be applied, what was sent is refused.
+   * Takes what a node forwarded. `leading`: this node leads; it keeps `room` bytes at most, commands of no higher version
+   * than `maxVersion`, and nothing that grows while `isFull`. Otherwise, or when a command cannot be applied, what was
+   * sent is refused.
    */
   receive(
     from: MemberId,
     { attempt, batch }: { readonly attempt: number; readonly batch: CommandBatch },
-    leading: { readonly room: number; readonly maxVersion: number } | undefined,
+    leading: Leading | undefined,
   ): void {
     if (!this.#isNews(from, batch.boot, attempt)) return
     if (leading === undefined) {
       this.#refuseAll({ from, attempt, batch }, 'no-leader')
       return
     }
-    const isTooNew = (bytes: Uint8Array) => (commandVersionOf(bytes) ?? 0) > leading.maxVersion
-    const tooNew = batch.commands.filter((command) => isTooNew(command.bytes))
-    if (tooNew.length > 0)
-      this.#refuseAll({ from, attempt, batch: { ...batch, commands: tooNew } }, 'not-ready')
-    const commands =
-      tooNew.length === 0 ? batch.commands : batch.commands.filter((command) => !isTooNew(command.bytes))
+    const codes = batch.commands.map(({ bytes }) => refusalOf(bytes, leading))
+    const having = (code: ErrorCode | undefined) => batch.commands.filter((_, at) => codes[at] === code)
+    for (const code of ['not-ready', 'storage-full'] as const) {
+      const commands = having(code)
+      if (commands.length > 0) this.#refuseAll({ from, attempt, batch: { ...batch, commands } }, code)
+    }
+    const commands = having(undefined)
     if (commands.length > 0) this.#keep({ from, attempt, batch: { ...batch, commands } }, leading.room)
   }
 
@@ -69,7 +74,7 @@ export class ForwardedCommands {
     const { batch } = forwarded
     const bytes = batchBytes(batch)
     // In the log a command that nobody can decode would stop every node that applies it.
-    if (!batch.commands.every((command) => isCommand(command.bytes)))
+    if (!batch.commands.every((command) => decoded(command.bytes) !== undefined))
       this.#refuseAll(forwarded, 'invalid-request')
     else if (bytes > room) this.#refuseAll(forwarded, 'overloaded')
     else {
@@ -112,11 +117,18 @@ export function batchBytes(batch: CommandBatch): number {
   return bytes
 }
 
-function isCommand(bytes: Uint8Array): boolean {
+/** Why a leader does not take a command, but for its size. */
+function refusalOf(bytes: Uint8Array, { maxVersion, isFull }: Leading): ErrorCode | undefined {
+  if ((commandVersionOf(bytes) ?? 0) > maxVersion) return 'not-ready'
+  const command = isFull ? decoded(bytes) : undefined
+  return command !== undefined && isGrowing(command) ? 'storage-full' : undefined
+}
+
+/** Undefined for bytes that are no command of this build's. */
+function decoded(bytes: Uint8Array): Command | undefined {
   try {
-    decodeCommand(bytes)
-    return true
+    return decodeCommand(bytes)
   } catch {
-    return false
+    return undefined
   }
 }

@@ -5,7 +5,7 @@ import { TrivetError } from '../errors.ts'
 import { assert } from '../raft/assert.ts'
 import type { RaftStatus } from '../raft/raft.ts'
 import type { Member, MemberId } from '../raft/types.ts'
-import { commandVersion } from '../store/commands.ts'
+import { commandVersion, isGrowing } from '../store/commands.ts'
 import type { Disk } from '../store/disk.ts'
 import type { StateFailure } from '../store/state-failure.ts'
 import type { StateMachine } from '../store/state-machine.ts'
@@ -21,6 +21,7 @@ import { NodeState } from './node-state.ts'
 import { Replica, type Surroundings } from './replica.ts'
 import { composeFounding, differences, type NodeAddress, type NodeSettings } from './settings.ts'
 import type { SnapshotQuestion } from './snapshot-sender.ts'
+import { SpaceKeeper } from './space-keeper.ts'
 import { StateKeeper } from './state-keeper.ts'
 import { Storage } from './storage.ts'
 import type { ChangeOptions, ClusterStatus, Executed, Newcomer, NodeSurface, WaitOptions } from './surface.ts'
@@ -68,6 +69,9 @@ type Inside = {
 const tickMs = 5
 const statusMs = 500
 const keepMs = 1000
+const spaceMs = 1000
+/** The log is proven once it was idle for one to two of these. */
+const proveMs = 200
 /** How long a founding question may take. */
 const askMs = 2000
 /** How long a part of a snapshot may take; the last one waits until the whole of it was checked. */
@@ -84,6 +88,7 @@ export class Node implements NodeSurface {
   readonly #view: ClusterView
   readonly #members: Members
   readonly #own: NodeAddress
+  readonly #space: SpaceKeeper
   #replica: Replica | undefined
   #keeper: StateKeeper | undefined
   /** Of the state before it was lost. */
@@ -98,7 +103,6 @@ export class Node implements NodeSurface {
   #failed = false
   readonly #stops: (() => void)[] = []
   #statusWaiters: (() => void)[] = []
-  #freeBytes = Number.MAX_SAFE_INTEGER
 
   private constructor(settings: NodeSettings, own: NodeAddress, parts: NodeParts, storage: Storage) {
     this.id = settings.id
@@ -121,6 +125,15 @@ export class Node implements NodeSurface {
       electionMs: settings.electionMs,
       status: (peer) => (peer === parts.transport.self ? this.#ownStatus() : this.#view.status(peer)),
       statusChange: (ms) => this.#statusChange(ms),
+      logger: parts.logger,
+    })
+    this.#space = new SpaceKeeper({
+      self: parts.transport.self,
+      freeBytes: parts.freeBytes,
+      reserve: storage.reserve,
+      status: (peer) => (parts.transport.isConnected(peer) ? this.#view.status(peer) : undefined),
+      name: (peer) => this.#name(peer),
+      now: parts.surroundings.now,
       logger: parts.logger,
     })
   }
@@ -170,7 +183,10 @@ export class Node implements NodeSurface {
 
   execute(command: Command, options: WaitOptions): Promise<Executed> {
     try {
-      return this.#serving().execute(command, options)
+      const replica = this.#serving()
+      const full = isGrowing(command) ? this.#space.refusal(replica.raft.role === 'leader') : undefined
+      if (full !== undefined) throw full
+      return replica.execute(command, options)
     } catch (error) {
       return Promise.reject(error)
     }
@@ -314,8 +330,8 @@ export class Node implements NodeSurface {
   /** Founds the cluster or waits for it, then takes part. Runs beside everything else. */
   async #join(): Promise<void> {
     try {
-      await this.#watchSpace()
-      this.#stops.push(this.#parts.every(10_000, () => void this.#watchSpace()))
+      this.#space.tick(undefined)
+      this.#stops.push(this.#parts.every(spaceMs, () => this.#space.tick(this.#replica)))
       const { identity } = this.#storage
       const isFounding = identity.type === 'empty' || (identity.type === 'founded' && !identity.begun)
       await found(this.#founding(), () => this.#stopping !== undefined || this.#failed)
@@ -418,6 +434,7 @@ export class Node implements NodeSurface {
         this.#members.configurationChanged()
       },
       rebuilding: storage.rebuilding?.boot,
+      isFull: () => this.#space.refusal(true) !== undefined,
       onSnapshotNeeded: (index) => keeper.need(index),
       install: (base) => keeper.install(base),
       onRebuilt: () => void this.#rebuilt(),
@@ -437,6 +454,7 @@ export class Node implements NodeSurface {
     )
     this.#stops.push(parts.every(statusMs, () => this.#tellStatus()))
     this.#stops.push(parts.every(keepMs, () => keeper.tick()))
+    this.#stops.push(parts.every(proveMs, () => void replica.prove()))
     logger.info({ boot, term: hardState.term, lastApplied: machine?.lastApplied }, 'taking part')
     if (machine !== undefined) this.#warnOfDifferences(machine)
   }
@@ -636,8 +654,8 @@ export class Node implements NodeSurface {
       commitIndex,
       lastApplied: machine?.lastApplied ?? 0,
       clock: this.#parts.clock(),
-      freeBytes: this.#freeBytes,
-      alarms: [...this.illness(), ...(this.#keeper?.alarms ?? [])],
+      freeBytes: this.#space.freeBytes,
+      alarms: [...this.illness(), ...this.#space.alarms, ...(this.#keeper?.alarms ?? [])],
       http: this.#own.http,
       p2p: this.#own.p2p,
       commandVersion,
@@ -645,14 +663,6 @@ export class Node implements NodeSurface {
       repairing: stateless || this.#keeper?.closedBecause !== undefined,
       ...(rebuilding === undefined ? {} : { rebuilding }),
       ...(digest === undefined ? {} : { digest }),
-    }
-  }
-
-  async #watchSpace(): Promise<void> {
-    try {
-      this.#freeBytes = await this.#parts.freeBytes()
-    } catch (error) {
-      this.#parts.logger.warn({ err: error }, 'the free space of the data directory cannot be told')
     }
   }
 
@@ -695,6 +705,7 @@ export class Node implements NodeSurface {
     this.#members.close()
     replica?.stop()
     await this.#keeper?.stop()
+    await this.#space.stop()
     await this.#parts.transport.close()
     await this.#storage.close()
   }

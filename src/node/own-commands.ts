@@ -5,6 +5,7 @@ import { assert } from '../raft/assert.ts'
 import type { MemberId } from '../raft/types.ts'
 import { commandVersionOf } from '../store/commands.ts'
 import type { CommandBatch, NumberedCommand } from '../store/types.ts'
+import { spaceThresholds } from './space.ts'
 import type { Executed, WaitOptions } from './surface.ts'
 import { EarliestDeadline, Waiter } from './waiters.ts'
 
@@ -294,6 +295,7 @@ const refusals: { readonly [Code in ErrorCode]?: string } = {
   'not-ready':
     'Some member runs a version of Trivet that does not know this kind of write: it is taken once all are updated',
   overloaded: 'Too many commands wait at the leader already',
+  'storage-full': `No quorum of voters has ${spaceThresholds.low / 2 ** 20} MiB free on its disk. Deletes are still taken.`,
 }
 
 function unanswered(pending: Pending, when: string): TrivetError {

@@ -53,6 +53,8 @@ export type ReplicaOptions = {
    * The boot at which the log was found damaged and begun anew; undefined for one that is sound. See `RaftOptions`.
    */
   readonly rebuilding: number | undefined
+  /** No quorum of voters has room, as the leader sees it: what others forward and would grow is refused (rule 27). */
+  readonly isFull: () => boolean
   /** The log of the leader begins after what is here: a snapshot that reaches at least to `index` is needed. */
   readonly onSnapshotNeeded: (index: number) => void
   /** Makes an accepted snapshot the one that log and state begin with, durably, and opens its state. */
@@ -268,7 +270,10 @@ export class Replica {
   forwarded(from: MemberId, forward: Attempt): void {
     if (this.#stopped) return
     const room = bounds.waitingBytes - this.#forwarded.bytes - this.#own.waitingBytes
-    const leading = this.#raft.role === 'leader' ? { room, maxVersion: this.#maxVersion } : undefined
+    const leading =
+      this.#raft.role === 'leader'
+        ? { room, maxVersion: this.#maxVersion, isFull: this.#options.isFull() }
+        : undefined
     this.#forwarded.receive(from, forward, leading)
     this.#schedule()
   }
@@ -304,6 +309,16 @@ export class Replica {
     this.#reads.tick(this.#raft.leader !== undefined)
     this.#revisions.tick(this.#options.surroundings.now())
     this.#schedule()
+  }
+
+  /** To be called a few times a second: what was appended last is known to have been durable soon after. See `Wal.prove`. */
+  async prove(): Promise<void> {
+    if (this.#stopped || this.#saving) return
+    try {
+      await this.#options.wal.prove()
+    } catch (error) {
+      this.#fatal(error)
+    }
   }
 
   /** Ends at once: nothing leaves any more, everybody who waits is told. Saves and applies under way may still finish. */

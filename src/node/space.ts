@@ -3,7 +3,7 @@
 const MiB = 1024 * 1024
 
 /** Below the first a node says that it has no room; above the second it has room again (`safety.md`, rule 27). */
-const spaceThresholds = { low: 256 * MiB, clear: 320 * MiB } as const
+export const spaceThresholds = { low: 256 * MiB, clear: 320 * MiB } as const
 
 export class SpaceWatch {
   #isLow = false

@@ -21,6 +21,7 @@ import { type LogBase, LogError, Wal } from '../store/wal.ts'
 import { salvageLog } from '../store/wal-segment.ts'
 import type { Identity } from './founding.ts'
 import { LostLog, type Rebuilding } from './lost-log.ts'
+import { finishRecovery } from './recovery-plan.ts'
 import { type Repair, Repairs } from './repairs.ts'
 import { type FoundState, numberOf, StateDirectories } from './state-directories.ts'
 
@@ -162,6 +163,8 @@ export class Storage {
   async #open(): Promise<void> {
     await this.#checkOwner()
     await this.#takeLock()
+    const { openLevel, stateTime, directory } = this.#options
+    await finishRecovery({ directory, openLevel, stateTime, log: this.#place() })
     this.#records = {
       lost: await LostLog.open(this.#options),
       repairs: await Repairs.open(this.#options),

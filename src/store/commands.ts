@@ -48,6 +48,19 @@ export function encodeCommand(command: Command): Uint8Array {
   }
 }
 
+/** Whether the state is larger after it, so that it is refused when disks are full; what helps to clear them is not (rule 27). */
+export function isGrowing(command: Command): boolean {
+  switch (command.type) {
+    case 'set':
+      return true
+    case 'delete':
+    case 'openSession':
+      return false
+    default:
+      throw new assert.AssertionError({ message: `No answer for command ${command satisfies never}` })
+  }
+}
+
 /** The version of the command in these bytes, which any build can tell; undefined for bytes that are no command. */
 export function commandVersionOf(bytes: Uint8Array): number | undefined {
   const [head = 0, first, , second] = bytes

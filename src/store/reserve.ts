@@ -10,6 +10,7 @@ export class Reserve {
   readonly #disk: Disk
   readonly #path: string
   readonly #bytes: number
+  #isHeld = false
   /** One thing at a time. */
   #last: Promise<unknown> = Promise.resolve()
 
@@ -17,6 +18,11 @@ export class Reserve {
     this.#disk = options.disk
     this.#path = options.path
     this.#bytes = options.bytes
+  }
+
+  /** Whether it is known to have its room; after a start it may have it and not be known to. */
+  get isHeld(): boolean {
+    return this.#isHeld
   }
 
   /** Takes up the room again, if it was given. False when there is none: then nothing is taken. */
@@ -42,7 +48,10 @@ export class Reserve {
       // What a stop or a full disk has left unfinished is finished.
       for (let at = await file.size(); at < this.#bytes; at += zeros.length) {
         await file.write(at, zeros.subarray(0, this.#bytes - at))
+        // Little by little: a sync of all of it at once would hold up those of the log.
+        await file.sync()
       }
+      // What was found whole may not have been durable.
       await file.sync()
     } catch (error) {
       if (!isFull(error)) throw error
@@ -52,6 +61,7 @@ export class Reserve {
       await file.close()
     }
     await this.#disk.syncDirectory(dirname(this.#path))
+    this.#isHeld = true
     return true
   }
 
@@ -65,6 +75,7 @@ export class Reserve {
   }
 
   async #release(): Promise<boolean> {
+    this.#isHeld = false
     try {
       await this.#disk.remove(this.#path)
     } catch (error) {

@@ -235,16 +235,17 @@ export class Wal {
   /**
    * Switches to the LevelDB in another directory, which holds the state at this position (`safety.md`, rule 6): durable
    * when it resolves, and until then as if it had not been called. Entries after it stay if the log has the entry
-   * itself, else the log is empty afterwards. Not while an append is under way. Rejects with the code `full` when
-   * there is no room, and then has changed nothing; after any other rejection the log refuses everything.
+   * itself, else the log is empty afterwards. Not while an append is under way; it waits for a proof. Rejects with the
+   * code `full` when there is no room, and then has changed nothing; after any other rejection the log refuses everything.
    */
-  install(install: Install): Promise<void> {
+  async install(install: Install): Promise<void> {
+    if (this.#proving !== undefined) await this.#proving
     const { index, term } = install
     const { base, hardState } = this.#state
     const isKept = this.#state.termAt(index) === term
     assert(index > base.index || (index === base.index && isKept), 'no older state is installed')
     assert(hardState.term >= term, 'no entry is of a later term than its node has seen')
-    return this.#exclusively(() => this.#install(install, isKept))
+    await this.#exclusively(() => this.#install(install, isKept))
   }
 
   async #install({ directory, index, term, configuration }: Install, isKept: boolean): Promise<void> {
@@ -295,7 +296,7 @@ export class Wal {
 
   /**
    * To be called now and then. When nothing was appended since the last call, one empty batch proves the last append
-   * durable, so that damage to it can be told from a torn write. An append waits for it. A rejection is that of an append.
+   * durable, so that damage to it can be told from a torn write. An append and an install wait for it. A rejection is that of an append.
    */
   async prove(): Promise<void> {
     const isQuiet = this.#quietEnd === this.#written

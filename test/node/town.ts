@@ -15,6 +15,8 @@ import { MemoryNetwork } from './memory-network.ts'
 export type TownOptions = {
   readonly seed: number
   readonly nodes?: number
+  /** Bytes free on the disk of each machine, by its name; ample unless given. */
+  readonly free?: Readonly<Record<string, number>>
   /** False makes every sync a lie, of log and state. */
   readonly syncs?: boolean
 }
@@ -76,12 +78,14 @@ export class Town implements AsyncDisposable {
   readonly #random: () => number
   #machines: Machine[]
   readonly #settings: Omit<NodeSettings, 'id' | 'nodes'>
+  readonly #free: Map<string, number>
   /** Machines put up so far, each with a seed of its own. */
   #built: number
 
   private constructor(options: TownOptions) {
     this.#options = options
     this.#random = seeded(options.seed)
+    this.#free = new Map(Object.entries(options.free ?? {}))
     this.network = new MemoryNetwork({
       seed: options.seed,
       delay: { least: 0, most: 1 },
@@ -152,6 +156,11 @@ export class Town implements AsyncDisposable {
     return this.#machine(id).disk
   }
 
+  /** From now on so many bytes are free on the disk of a machine. */
+  setFree(id: string, bytes: number): void {
+    this.#free.set(id, bytes)
+  }
+
   async startAll(): Promise<void> {
     await Promise.all(this.ids.map((id) => this.start(id)))
     await this.ready()
@@ -195,7 +204,8 @@ export class Town implements AsyncDisposable {
           return () => clearInterval(timer)
         },
         sleep: (ms) => delay(Math.min(ms, 20)),
-        freeBytes: async () => 2 ** 40,
+        freeBytes: async () => this.#free.get(id) ?? 2 ** 40,
+        reserveBytes: 4096,
         logger: pino({ level: process.env['TRIVET_TEST_LOG'] ?? 'silent', base: { node: id } }),
         onFatal: (error) => {
           machine.failure = error

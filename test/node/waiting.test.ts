@@ -23,7 +23,7 @@ describe('forwarded commands', () => {
     const refusals: [string, number, readonly number[], string][] = []
     const forwarded = new ForwardedCommands((...refusal) => refusals.push(refusal))
     let attempts = 0
-    const leading = { room: 1000, maxVersion: 1 }
+    const leading = { room: 1000, maxVersion: 1, isFull: false }
     const add = (from: string, of: CommandBatch, room = 1000) => {
       attempts++
       forwarded.receive(from, { attempt: attempts, batch: of }, { ...leading, room })
@@ -52,6 +52,26 @@ describe('forwarded commands', () => {
     add('b', batch(1, 2), bytes.length)
     expect(refusals).toEqual([['b', 1, [1, 2], 'overloaded']])
     expect(forwarded.isEmpty).toBe(true)
+  })
+
+  it('that grow are refused while disks are full, and deletes are not', () => {
+    const { forwarded, refusals, leading } = setUp()
+    const set = encodeCommand({
+      type: 'set',
+      token: 't',
+      store: 'default',
+      key: Buffer.from('k'),
+      value: Buffer.from('v'),
+      contentType: 'text/plain',
+      conditions: [],
+    })
+    const mixed = batch(1, 2, 3)
+    const commands = mixed.commands.map((command) =>
+      command.number === 2 ? { ...command, bytes: set } : command,
+    )
+    forwarded.receive('b', { attempt: 1, batch: { ...mixed, commands } }, { ...leading, isFull: true })
+    expect(refusals).toEqual([['b', 1, [2], 'storage-full']])
+    expect(forwarded.take(1000)).toEqual([batch(1, 3)])
   })
 
   it('that nobody could decode are refused at the door, for in the log they would stop every node', () => {

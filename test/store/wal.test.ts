@@ -737,7 +737,7 @@ describe('an install', () => {
     const { disk, wal } = await logOf(6)
     await wal.install({ directory: 'state-1', index: 4, term: 2, configuration })
     const older = { directory: 'state-2', index: 3, term: 2, configuration }
-    expect(() => wal.install(older)).toThrow('no older state')
+    await expect(wal.install(older)).rejects.toThrow('no older state')
     // The same position again is what a node needs whose LevelDB is damaged.
     await wal.install({ ...older, index: 4 })
     expect(wal.base.directory).toBe('state-2')
@@ -746,6 +746,18 @@ describe('an install', () => {
     await expect(wal.install({ ...older, index: 6 })).rejects.toThrow('one append is under way')
     release()
     await appending
+  })
+
+  it('waits for a proof, and a proof lets it pass', async () => {
+    const { wal } = await logOf(6)
+    await wal.prove()
+    const proving = wal.prove()
+    await wal.install({ directory: 'state-1', index: 4, term: 2, configuration })
+    await proving
+    const installing = wal.install({ directory: 'state-2', index: 5, term: 2, configuration })
+    await wal.prove()
+    await installing
+    expect(wal.base).toMatchObject({ index: 5, directory: 'state-2' })
   })
 })
 
