@@ -2,7 +2,7 @@
 
 import { describe, expect, it } from 'vitest'
 import type { Configuration, MemberId, Message } from '../../src/raft/types.ts'
-import type { Ensemble } from './ensemble.ts'
+import type { Ensemble, EnsembleOptions, Happening } from './ensemble.ts'
 import { led, proposeSome } from './led.ts'
 import { demote, promote } from './mischief.ts'
 
@@ -22,8 +22,8 @@ function member(configuration: Configuration, id: MemberId) {
 
 describe('a replica that lost its state (rule 8)', () => {
   /** `c` has the log of all and no state, and gets none. */
-  function stateless(): Ensemble {
-    const ensemble = led()
+  function stateless(options: Partial<EnsembleOptions> = {}): Ensemble {
+    const ensemble = led(options)
     ensemble.seat('c').snapshotsHeld = true
     ensemble.loseState('c')
     return ensemble
@@ -89,14 +89,21 @@ describe('a replica that lost its state (rule 8)', () => {
   })
 
   it('goes on where its state turns out to be whole', () => {
-    const ensemble = stateless()
+    const applied: number[] = []
+    const watch = (happening: Happening): void => {
+      if (happening.type !== 'applied' || happening.member !== 'c') return
+      applied.push(...happening.entries.map(({ index }) => index))
+    }
+    const ensemble = stateless({ watch })
     ensemble.seat('c').disk.appliedIndex = 1
+    applied.length = 0
     proposeSome(ensemble, 3)
     ensemble.run(4)
     expect(ensemble.raft('c').log.appliedIndex).toBe(1)
     ensemble.regainState('c')
     ensemble.settle()
     expect(ensemble.raft('c').status).toMatchObject({ stateless: false, appliedIndex: 4 })
+    expect(applied).toEqual([2, 3, 4])
   })
 
   it('takes a snapshot of what it had applied before', () => {
@@ -135,6 +142,9 @@ describe('a replica that lost its log and vote (rule 7)', () => {
     ensemble.run(60)
     proposeSome(ensemble, 1)
     ensemble.run(4)
+    // Nobody leads for all that c can tell, and the candidate's log is longer than any.
+    ensemble.network.isolate('a')
+    for (let tick = 0; tick < ensemble.tuning.electionTicks; tick++) ensemble.tick('c')
     for (const question of questionsTo('c', 9)) ensemble.inject(question)
     ensemble.settle()
     expect(said(ensemble, 'c', 'a')).toEqual([])

@@ -66,13 +66,19 @@ describe('compaction', () => {
     const ensemble = led()
     proposeSome(ensemble, 3)
     ensemble.run(4)
+    const entries = ensemble.raft('a').log.slice(3, 1000) ?? []
     ensemble.compact('b', 4)
-    const late = { type: 'append', from: 'a', to: 'b', term: 2, since: 0, commitIndex: 4 } as const
-    const entries = [5, 6].map((index) => ({ type: 'noop', index, term: 2 }) as const)
-    ensemble.inject({ ...late, prevIndex: 1, prevTerm: 2, entries: [] })
-    expect(ensemble.raft('b').log.lastIndex).toBe(4)
-    ensemble.inject({ ...late, prevIndex: 4, prevTerm: 2, entries })
-    expect(ensemble.raft('b').log.lastIndex).toBe(6)
+    ensemble.network.slow('b', 'a')
+    const append = { type: 'append', from: 'a', to: 'b', term: 2, since: 0, commitIndex: 4 } as const
+    const next = { type: 'noop', index: 5, term: 2 } as const
+    ensemble.inject({ ...append, prevIndex: 1, prevTerm: 2, entries: [] })
+    ensemble.inject({ ...append, prevIndex: 2, prevTerm: 2, entries: [...entries, next] })
+    ensemble.settle()
+    expect(ensemble.raft('b').log.lastIndex).toBe(5)
+    expect(ensemble.network.underWay('b', 'a')).toMatchObject([
+      { type: 'appended', matchIndex: 1 },
+      { type: 'appended', matchIndex: 5 },
+    ])
   })
 })
 
@@ -247,7 +253,7 @@ describe('an install', () => {
     expect(ensemble.network.underWay('c', 'a').at(-1)).toMatchObject({ type: 'appended', matchIndex: 6 })
   })
 
-  it('raises the term to that of the snapshot, and ends a candidacy', () => {
+  it('raises the term to that of the snapshot', () => {
     const ensemble = behind()
     ensemble.seat('c').snapshotsHeld = true
     ensemble.network.isolate('c')
@@ -263,6 +269,16 @@ describe('an install', () => {
     ensemble.settle()
     expect(ensemble.raft('c').log.base).toEqual({ index: 8, term: 3 })
     expect(ensemble.seat('c').disk.hardState.term).toBe(3)
+  })
+
+  it('is not kept waiting by a candidacy', () => {
+    const ensemble = behind()
+    ensemble.network.isolate('c')
+    for (let tick = 0; tick < 20 && ensemble.raft('c').role === 'follower'; tick++) ensemble.tick('c')
+    expect(ensemble.raft('c').status).toMatchObject({ role: 'preCandidate', term: 2 })
+    expect(ensemble.offerSnapshot('c', 'a')).toBe(true)
+    expect(ensemble.raft('c').status).toMatchObject({ role: 'follower', term: 2 })
+    expect(ensemble.seat('c').installing).toMatchObject({ base: { index: 6 } })
   })
 
   it('that a crash interrupts leaves log and state as they were', () => {
