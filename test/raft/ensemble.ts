@@ -93,6 +93,7 @@ export class Ensemble {
         boots: new Map(),
         savesHeld: false,
         appliesHeld: false,
+        snapshotsHeld: false,
       })
     }
     this.observer = new Observer(this.#seats)
@@ -195,6 +196,13 @@ export class Ensemble {
     if (seat.raft === undefined) return
     seat.applying = undefined
     this.#input(id, (raft) => raft.loseState())
+  }
+
+  /** The state machine of a member was opened anew and turned out whole. */
+  regainState(id: MemberId): void {
+    const seat = this.seat(id)
+    seat.disk.stateless = false
+    this.#input(id, (raft) => raft.regainState(seat.disk.appliedIndex))
   }
 
   /** Offers a member the state of another, as it is there now. False when that is of no use to it. */
@@ -387,7 +395,7 @@ export class Ensemble {
       else if (seat.applying !== undefined && !seat.appliesHeld) this.finishApply(seat.id)
       else if (seat.installing !== undefined && !seat.savesHeld) this.finishInstall(seat.id)
       else if (seat.fetching.length > 0) this.finishFetch(seat.id)
-      else if (!this.serveSnapshot(seat.id)) continue
+      else if (seat.snapshotsHeld || !this.serveSnapshot(seat.id)) continue
       moved = true
     }
     return moved

@@ -124,6 +124,23 @@ describe('replication (5.3)', () => {
     expect(ensemble.raft('b').log.lastIndex).toBe(3)
   })
 
+  it('learns nothing from an acknowledgement or a rejection that comes late or twice (etcd#20418)', () => {
+    const ensemble = led()
+    for (const text of ['one', 'two']) ensemble.propose('a', bytes(text))
+    ensemble.settle()
+    const progress = ensemble.raft('a').progress?.get('b')
+    const before = { matchIndex: 3, nextIndex: 4, state: 'replicate' }
+    expect(progress).toMatchObject(before)
+    for (const matchIndex of [3, 1, 2]) {
+      ensemble.inject({ type: 'appended', from: 'b', to: 'a', term: 2, matchIndex })
+      expect(progress).toMatchObject(before)
+    }
+    const rejection = { type: 'appendRejected', from: 'b', to: 'a', term: 2 } as const
+    ensemble.inject({ ...rejection, prevIndex: 2, hintIndex: 0, hintTerm: 0 })
+    expect(progress).toMatchObject(before)
+    expect(ensemble.network.underWay('a', 'b')).toEqual([])
+  })
+
   it('drops an acknowledgement of more than the leader has', () => {
     const ensemble = led()
     ensemble.inject({ type: 'appended', from: 'b', to: 'a', term: 2, matchIndex: 50 })
@@ -292,6 +309,27 @@ describe('reads (6.4, rule 19)', () => {
     expect(answers.has(second)).toBe(false)
     ensemble.settle()
     expect(answers.get(second)).toBe(1)
+  })
+
+  it('are not answered by a leader that stood still while the others elected another', () => {
+    const answers: (number | undefined)[] = []
+    const watch = (happening: Happening): void => {
+      if (happening.type === 'read' && happening.member === 'a') answers.push(happening.index)
+    }
+    const ensemble = led({ watch })
+    for (const peer of ['b', 'c']) ensemble.network.slow(peer, 'a')
+    ensemble.run(30, ['b', 'c'])
+    const next = ensemble.leader() ?? 'nobody'
+    expect(['b', 'c']).toContain(next)
+    ensemble.propose(next, bytes('meanwhile'))
+    ensemble.run(2, ['b', 'c'])
+    // It wakes and believes what it believed: that it leads, with a majority heard from a moment ago.
+    expect(ensemble.raft('a').role).toBe('leader')
+    ensemble.read('a')
+    expect(answers).toEqual([])
+    ensemble.network.healAll()
+    ensemble.run(2)
+    expect(answers).toEqual([undefined])
   })
 
   it('end with "ask again" when leadership does, wherever they were asked', () => {

@@ -152,6 +152,8 @@ export type Seat = {
   /** While true `settle` leaves its saves (applies) under way. */
   savesHeld: boolean
   appliesHeld: boolean
+  /** While true `settle` gives it no snapshot. */
+  snapshotsHeld: boolean
 }
 
 /** The configuration of members that have nothing but names. */

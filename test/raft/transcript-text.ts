@@ -104,8 +104,9 @@ export function describeStatus(seat: Seat): string {
   if (raft === undefined)
     return `${seat.id} is down, its disk has term ${seat.disk.hardState.term} and ${seat.disk.lastIndex} entries`
   const { log, term, role, leader } = raft
-  const voters = log.configuration.configuration.members.map(({ id }) => id).join('')
+  const { members } = log.configuration.configuration
+  const known = members.map(({ id, voter }) => (voter ? id : `(${id})`)).join('')
   const reach = `log ${log.lastIndex}/${log.lastTerm} saved ${log.savedIndex} committed ${log.commitIndex} applied ${log.appliedIndex}`
   const vote = `vote ${seat.disk.hardState.votedFor ?? 'none'} in ${seat.disk.hardState.term}`
-  return `${seat.id} ${role} in term ${term}, leader ${leader ?? 'unknown'}, ${vote}, ${reach}, members ${voters}`
+  return `${seat.id} ${role} in term ${term}, leader ${leader ?? 'unknown'}, ${vote}, ${reach}, members ${known}`
 }

@@ -6,6 +6,7 @@
 import { assert } from '../../src/raft/assert.ts'
 import type { Entry, HardState, MemberId } from '../../src/raft/types.ts'
 import { Ensemble, type Happening, type Tuning } from './ensemble.ts'
+import { demote, promote } from './mischief.ts'
 import { configurationOf } from './seat.ts'
 import { describeEntries, describeHappening, describeMessage, describeStatus } from './transcript-text.ts'
 
@@ -17,6 +18,7 @@ type Topic = (typeof topics)[number]
 export class Transcript {
   #members: readonly MemberId[] = []
   #learners: MemberId[] = []
+  #spares: MemberId[] = []
   #tuning: Partial<Tuning> = {}
   readonly #disks = new Map<MemberId, { hardState: HardState; entries: Entry[] }>()
   /** What each member draws for its timeouts, from 0 to 1. By its place unless told otherwise, so that they never collide. */
@@ -50,7 +52,11 @@ export class Transcript {
 
   #play(verb: string, words: readonly string[]): void {
     if (this.#ensemble === undefined) this.#prepare(verb, words)
-    else if (!this.#input(this.#ensemble, verb, words) && !this.#surroundings(this.#ensemble, verb, words)) {
+    else if (
+      !this.#input(this.#ensemble, verb, words) &&
+      !this.#change(this.#ensemble, verb, words) &&
+      !this.#surroundings(this.#ensemble, verb, words)
+    ) {
       throw new Error(`Unknown command: ${verb}`)
     }
   }
@@ -59,12 +65,13 @@ export class Transcript {
   #prepare(verb: string, words: readonly string[]): void {
     const [first, ...rest] = words
     switch (verb) {
-      // cluster a b c [learner:d] [windowBytes=100 ...]
+      // cluster a b c [learner:d] [spare:e] [windowBytes=100 ...]
       case 'cluster':
         this.#learners = words.filter((word) => word.startsWith('learner:')).map((word) => word.slice(8))
+        this.#spares = words.filter((word) => word.startsWith('spare:')).map((word) => word.slice(6))
         this.#members = words
           .filter((word) => !word.includes('='))
-          .map((word) => word.replace('learner:', ''))
+          .map((word) => word.replace(/^(learner|spare):/, ''))
         this.#tuning = Object.fromEntries(
           words
             .filter((word) => word.includes('='))
@@ -90,8 +97,9 @@ export class Transcript {
           if (!this.#draws.has(id)) this.#draws.set(id, at / this.#members.length)
         }
         this.#ensemble = new Ensemble({
-          members: this.#members,
+          members: this.#members.filter((id) => !this.#spares.includes(id)),
           learners: this.#learners,
+          spares: this.#spares,
           tuning: this.#tuning,
           disks: this.#disks,
           random: (member) => this.#draws.get(member) ?? 0,
@@ -159,6 +167,42 @@ export class Transcript {
     }
   }
 
+  /** Members that come and go, logs that are shortened, disks that lose something. Returns false for another command. */
+  #change(ensemble: Ensemble, verb: string, words: readonly string[]): boolean {
+    const [first, second] = words
+    switch (verb) {
+      // change a abc(d): to these voters, and these learners
+      case 'change': {
+        const [voters = '', learners = ''] = (second ?? '').replace(')', '').split('(')
+        const wanted = configurationOf([...voters, ...learners], [...learners])
+        const changed = ensemble.change(this.#member(first), wanted)
+        this.#say(
+          changed.type === 'appended'
+            ? `appended ${changed.index}/${changed.term}`
+            : `refused: ${changed.reason}`,
+        )
+        return true
+      }
+      // demote a, promote a: what the shell of the leader a sees to by itself
+      case 'demote':
+      case 'promote':
+        this.#say((verb === 'demote' ? demote : promote)(ensemble, this.#member(first)) ?? 'nobody')
+        return true
+      case 'compact':
+        ensemble.compact(this.#member(first), Number(second))
+        return true
+      // lose-log a [state]: of a member that is down; with "state" its state too
+      case 'lose-log':
+        ensemble.loseLog(this.#member(first), { keepsState: second !== 'state' })
+        return true
+      case 'lose-state':
+        ensemble.loseState(this.#member(first))
+        return true
+      default:
+        return false
+    }
+  }
+
   #tick(ensemble: Ensemble, count: number, members: readonly string[]): void {
     for (let tick = 1; tick <= count; tick++) {
       const before = this.#output.length
@@ -201,8 +245,11 @@ export class Transcript {
       // hold a saves, release a saves
       case 'hold':
       case 'release':
-        assert(second === 'saves' || second === 'applies', 'saves or applies are held')
-        ensemble.seat(this.#member(first))[second === 'saves' ? 'savesHeld' : 'appliesHeld'] = verb === 'hold'
+        assert(
+          second === 'saves' || second === 'applies' || second === 'snapshots',
+          'saves, applies or snapshots are held',
+        )
+        ensemble.seat(this.#member(first))[`${second}Held`] = verb === 'hold'
         return true
       case 'draw':
         this.#draws.set(this.#member(first), Number(second))
