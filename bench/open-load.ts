@@ -2,6 +2,7 @@
 //
 // A latency counts from the moment at which a write was due, so that a stall is felt by everyone who would have come meanwhile.
 
+import { randomBytes } from 'node:crypto'
 import { Agent, request } from 'node:http'
 
 /** What the parent says first: fill, as fast as it goes, or write at a constant rate until told to stop. */
@@ -43,7 +44,8 @@ type Write = (key: string) => Promise<boolean>
 function writer({ url, token, valueBytes, connections }: OpenJob): Write {
   const agent = new Agent({ keepAlive: true, maxSockets: connections })
   const { hostname, port } = new URL(url)
-  const value = Buffer.alloc(valueBytes, 'v')
+  // Other bytes for every write, so that LevelDB does not make them few.
+  const noise = randomBytes(1 << 20)
   const headers = {
     authorization: `Bearer ${token}`,
     'content-type': 'application/octet-stream',
@@ -58,7 +60,8 @@ function writer({ url, token, valueBytes, connections }: OpenJob): Write {
         answer.resume()
       })
       sent.on('error', () => resolve(false))
-      sent.end(value)
+      const at = Math.floor(Math.random() * (noise.length - valueBytes))
+      sent.end(noise.subarray(at, at + valueBytes))
     })
 }
 
