@@ -12,6 +12,9 @@ type Heard = { readonly status: Status; readonly at: number; readonly commitInde
 /** A member silent for longer than this is shown as unknown; its clock no longer counts. */
 const freshMs = 3000
 
+/** A member heard of within this may come back soon: the log it lacks is kept for it (rule 26). */
+const latelyMs = 60_000
+
 export class ClusterView {
   readonly #self: MemberId
   /** The clock of `performance.now()`. */
@@ -34,6 +37,14 @@ export class ClusterView {
   /** What a member said of itself lately. */
   status(peer: MemberId): Status | undefined {
     return this.#fresh(peer)?.status
+  }
+
+  /** How far the members heard of within the last minute had come, also those that are away. */
+  get lastApplied(): readonly number[] {
+    const now = this.#now()
+    return [...this.#heard.values()].flatMap(({ status, at }) =>
+      now - at <= latelyMs ? [status.lastApplied] : [],
+    )
   }
 
   /** Keeps only these members. */

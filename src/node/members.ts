@@ -1,5 +1,6 @@
 // This node's part in who belongs to the cluster: whom it admits, whom it tells, what it changes, and whether it belongs itself.
 
+import { isDeepStrictEqual } from 'node:util'
 import type { Logger } from 'pino'
 import type { Member, MemberId } from '../raft/types.ts'
 import { Acquaintances, type Known, knownFrom } from './acquaintances.ts'
@@ -190,11 +191,15 @@ export class Members {
   }
 
   told(from: MemberId, { index, members }: Extract<PeerMessage, { type: 'members' }>): void {
+    const before = this.newest
     if (index <= this.index || !this.#acquaintances.told(from, { index, members })) return
-    this.#ports.logger.info(
-      { peer: this.name(from), index, members: members.map(({ id }) => id) },
-      'a member told of a newer configuration',
-    )
+    // One that compacted its log goes by the same configuration at a higher index: no news for people.
+    if (!isDeepStrictEqual(members, before)) {
+      this.#ports.logger.info(
+        { peer: this.name(from), index, members: members.map(({ id }) => id) },
+        'a member told of a newer configuration',
+      )
+    }
     this.#apply()
   }
 

@@ -273,7 +273,8 @@ export class Node implements NodeSurface {
     else if (this.#waitingFor !== undefined) reasons.push(this.#waitingFor)
     else if (this.#replica?.raft.leader === undefined) reasons.push('no leader is known')
     else if (this.#closedBecause !== undefined) reasons.push(this.#closedBecause)
-    else if (!this.#caughtUp) reasons.push('not everything committed at the start is applied yet')
+    else if (!this.#caughtUp)
+      reasons.push(this.#keeper?.receiving ?? 'not everything committed at the start is applied yet')
     if (this.#replica?.raft.diskStalled === true) reasons.push('the disk has not answered for a second')
     return reasons
   }
@@ -473,6 +474,7 @@ export class Node implements NodeSurface {
           const status = peer === self ? undefined : this.#view.status(peer)
           return status === undefined || !transport.isConnected(peer) ? [] : [{ peer, status }]
         }),
+      appliedLately: () => this.#view.lastApplied,
       ask: (peer, question) => transport.ask(peer, question, { signal: timeout(snapshotMs) }),
       name: (peer) => this.#name(peer),
       onState: (machine) => this.#state.show(machine),
@@ -600,7 +602,7 @@ export class Node implements NodeSurface {
     if (this.#keeper === undefined || !isMember) {
       return { type: 'refused', reason: `${this.id} sends no snapshot: it does not know you as a member` }
     }
-    return this.#keeper.answer(question)
+    return this.#keeper.answer(from, question)
   }
 
   #onStatus(status: RaftStatus): void {

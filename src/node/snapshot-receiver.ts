@@ -42,6 +42,9 @@ const chunkTries = 5
 /** After each chunk this many times as long as it took is left to everybody else on the line and the disk. */
 const pace = 0.5
 
+/** How often it is said how far it is, in milliseconds. */
+const progressMs = 10_000
+
 export class SnapshotReceiver {
   readonly #options: SnapshotReceiverOptions
   #running: Promise<void> | undefined
@@ -120,16 +123,21 @@ export class SnapshotReceiver {
 
   /** False when it was stopped or is not needed any more. */
   async #load(source: MemberId, header: Header, level: StateLevel): Promise<boolean> {
-    const { now, sleep, time } = this.#options
+    const { now, sleep, time, name, logger } = this.#options
     const loader = await StateLoader.open({
       level,
       expected: header,
       ...(time === undefined ? {} : { time }),
     })
     this.bytes = 0
+    let sayAt = now() + progressMs
     while (!loader.complete) {
       if (!this.#isWanted()) return false
       const begun = now()
+      if (begun >= sayAt) {
+        sayAt = begun + progressMs
+        logger.info({ peer: name(source), index: header.index, bytes: this.bytes }, 'still receiving')
+      }
       await this.#next(source, header.index, loader)
       await sleep((now() - begun) * pace)
     }
@@ -157,6 +165,11 @@ export class SnapshotReceiver {
       }
     }
   }
+}
+
+/** For people, in megabytes. */
+export function megabytes(bytes: number): string {
+  return `${(bytes / 1e6).toFixed(0)} MB`
 }
 
 function isDiskError(error: unknown): boolean {

@@ -16,6 +16,9 @@ export type SnapshotSenderOptions = {
 /** About how large a chunk is, in bytes: a few frames on the wire, one synced batch at the receiver. */
 const chunkBytes = 256 * 1024
 
+/** The check of what is sent leaves the processor and the disk to those who are served, in bytes per second. */
+const verifyBytesPerSecond = 16 * 1024 * 1024
+
 /** A snapshot pins old versions in LevelDB: one that nobody reads for so long is let go, in milliseconds. */
 const idleMs = 600_000
 
@@ -98,7 +101,7 @@ export class SnapshotSender {
     const held = this.#held.find(({ snapshot }) => snapshot.index === index)
     if (held === undefined) throw new Error(`A snapshot at ${index} is not held here any more.`)
     held.usedAt = this.#options.now()
-    held.verified ??= held.snapshot.verify().then(() => undefined)
+    held.verified ??= held.snapshot.verify({ bytesPerSecond: verifyBytesPerSecond }).then(() => undefined)
     held.verified.catch(() => 'whoever asks for the last chunk is told')
     const cursor = after === undefined ? undefined : Buffer.from(after, 'base64')
     const { bytes, crc, next } = await held.snapshot.chunk(cursor, chunkBytes)

@@ -13,7 +13,7 @@ import type { StateTime } from '../store/state-time.ts'
 import { compactUpTo } from './compaction.ts'
 import { DigestBook } from './digest-book.ts'
 import type { Replica } from './replica.ts'
-import { type Loaded, SnapshotReceiver } from './snapshot-receiver.ts'
+import { type Loaded, megabytes, SnapshotReceiver } from './snapshot-receiver.ts'
 import { type SnapshotQuestion, SnapshotSender } from './snapshot-sender.ts'
 import type { Storage } from './storage.ts'
 import type { Answer, PeerMessage, Question } from './transport.ts'
@@ -28,6 +28,8 @@ export type StateKeeperOptions = {
   readonly voters: () => readonly MemberId[]
   /** Other members that are connected, and what they said of themselves lately. */
   readonly others: () => readonly { readonly peer: MemberId; readonly status: Status }[]
+  /** How far the members heard of within the last minute had come, also those that are away. */
+  readonly appliedLately: () => readonly number[]
   readonly ask: (peer: MemberId, question: Question) => Promise<Answer>
   readonly name: (peer: MemberId) => string
   /** The state that may be shown is this one, or none for now. */
@@ -96,6 +98,14 @@ export class StateKeeper {
     return this.#closed
   }
 
+  /** What is being got from another member, while something is. */
+  get receiving(): string | undefined {
+    const { bytes } = this.#receiver
+    return this.#receiver.isRunning
+      ? `a snapshot of the state is being received, ${megabytes(bytes)} so far`
+      : undefined
+  }
+
   /** What an operator should know. */
   get alarms(): readonly string[] {
     return [this.#closed, this.#disagreement].filter((alarm) => alarm !== undefined)
@@ -148,7 +158,11 @@ export class StateKeeper {
     return machine
   }
 
-  answer(question: SnapshotQuestion): Promise<Answer> {
+  answer(from: MemberId, question: SnapshotQuestion): Promise<Answer> {
+    if (question.type === 'holdSnapshot') {
+      const { name, logger } = this.#options
+      logger.info({ peer: name(from) }, 'a member asks for a snapshot of the state')
+    }
     return this.#sender.answer(question)
   }
 
@@ -172,7 +186,7 @@ export class StateKeeper {
   }
 
   #compact(): void {
-    const { storage, others, keepBytes } = this.#options
+    const { storage, appliedLately, keepBytes } = this.#options
     const opened = storage.opened
     assert(opened !== undefined, 'only what is in a state is compacted')
     const { wal, machine } = opened
@@ -180,10 +194,7 @@ export class StateKeeper {
     const index = compactUpTo({
       baseIndex: wal.base.index,
       durableIndex: machine.durableIndex,
-      needed: [
-        ...others().map(({ status }) => status.lastApplied),
-        ...(sending === undefined ? [] : [sending]),
-      ],
+      needed: [...appliedLately(), ...(sending === undefined ? [] : [sending])],
       bytesAfter: (after) => wal.bytesAfter(after),
       keepBytes,
     })
@@ -341,13 +352,13 @@ export class StateKeeper {
     return from !== undefined && commitIndex < from ? from : undefined
   }
 
-  /** The leader first: it is whom the log will be had from. */
+  /** The leader last: it has the most to do, and whom the rest of the log is had from keeps it for a member that lags. */
   #sources(): readonly MemberId[] {
     const { others, replica } = this.#options
     const least = this.#needed() ?? 0
     const { leader } = replica.raft
     const rank = ({ peer, status }: { peer: MemberId; status: Status }) =>
-      peer === leader ? Number.POSITIVE_INFINITY : status.lastApplied
+      peer === leader ? -1 : status.lastApplied
     return others()
       .filter(({ status }) => !status.repairing && status.lastApplied >= least)
       .sort((one, other) => rank(other) - rank(one))

@@ -26,6 +26,7 @@ export type ClusterAnswer = {
     readonly term?: number
     readonly peer: string
     readonly lastApplied?: number
+    readonly alarms: readonly string[]
     readonly digest?: { readonly index: number; readonly digest: string }
     readonly self: boolean
   }[]
@@ -103,11 +104,11 @@ export class RealCluster implements AsyncDisposable {
   }
 
   /** The same, with all nodes running and ready. */
-  static async start(options: { nodes?: number } = {}): Promise<RealCluster> {
+  static async start(options: { nodes?: number; seconds?: number } = {}): Promise<RealCluster> {
     const cluster = await RealCluster.create(options)
     try {
       for (const { id } of cluster.plan.nodes) cluster.spawn(id)
-      await cluster.ready()
+      await cluster.ready(cluster.ids, options.seconds)
       return cluster
     } catch (error) {
       await cluster[Symbol.asyncDispose]()
@@ -166,6 +167,11 @@ export class RealCluster implements AsyncDisposable {
   /** What the node's last process has printed. */
   output(id: string): string {
     return this.#running.get(id)?.output ?? ''
+  }
+
+  /** The process of a node that was spawned. */
+  pid(id: string): number {
+    return this.#running.get(id)?.child.pid ?? 0
   }
 
   exitCode(id: string): number | null {

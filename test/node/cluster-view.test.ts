@@ -54,6 +54,17 @@ describe('the view of the cluster', () => {
     ])
   })
 
+  it('remembers for a minute how far a member had come, though it is silent', () => {
+    const { clock, view, shown } = setUp()
+    view.heard('b', status({ lastApplied: 7 }), 10)
+    clock.now += 59_999
+    view.heard('c', status({ lastApplied: 9 }), 10)
+    expect(shown()[1]).toMatchObject({ role: 'unknown' })
+    expect(view.lastApplied).toEqual([7, 9])
+    clock.now += 2
+    expect(view.lastApplied).toEqual([9])
+  })
+
   it('measures lag against what was committed when the member said where it was', () => {
     const { view, shown } = setUp()
     view.heard('b', status({ commitIndex: 8, lastApplied: 7 }), 9)
