@@ -1,7 +1,13 @@
 import { defineConfig } from 'vitest/config'
 
-// Three projects: `unit` has everything that runs in one process, `integration` starts real node processes, and `sim` runs
-// hundreds of simulated clusters, which `npm test` leaves to `npm run test:sim`.
+// Four projects: `unit` has everything that runs in one process, `integration` starts real node processes. What takes longer,
+// `long` with real processes and `sim` with hundreds of simulated clusters, `npm test` leaves to `npm run test:long`.
+
+const longOnes = ['catch-up', 'chaos', 'members', 'once'].map((name) => `test/integration/${name}.test.ts`)
+
+/** Real processes want the machine for themselves. */
+const alone = { testTimeout: 90_000, hookTimeout: 60_000, fileParallelism: false }
+
 export default defineConfig({
   test: {
     // Also on two cores, where the default is one: much of a test is waiting.
@@ -18,20 +24,21 @@ export default defineConfig({
       },
       {
         test: {
+          ...alone,
           name: 'integration',
           include: ['test/integration/**/*.test.ts'],
-          testTimeout: 90_000,
-          hookTimeout: 60_000,
-          // Real processes want the machine for themselves.
-          fileParallelism: false,
+          exclude: longOnes,
           sequence: { groupOrder: 1 },
         },
+      },
+      {
+        test: { ...alone, name: 'long', include: longOnes, sequence: { groupOrder: 2 } },
       },
       {
         test: {
           name: 'sim',
           include: ['test/sim/long/**/*.test.ts'],
-          sequence: { groupOrder: 2 },
+          sequence: { groupOrder: 3 },
         },
       },
     ],

@@ -204,7 +204,7 @@ it('comes back through a snapshot while it is written to, and has every key', as
   for (let at = 0; at < turn; at++) expect(await village.read(away, `turn-${at}`)).toBe(String(at))
   // Every row, by the digest.
   const states = await Promise.all(
-    village.running.map(async (node) => (await node.inside?.machine.recompute())?.rows ?? 0),
+    village.running.map(async (node) => (await node.inside?.machine?.recompute())?.rows ?? 0),
   )
   expect(Math.min(...states)).toBeGreaterThan(count)
   expect(village.failures).toEqual([])
