@@ -3,8 +3,8 @@
 // A recovered node is the first of a new cluster with a new id, and everything else about it follows from that. The members of
 // the old one, should they come back, are refused at every connection as those of another cluster, by this node and this node by
 // them; none of their messages, votes, entries or snapshots can reach it. If enough of them come back they are still the old
-// cluster, under its old id, and whoever looks can tell the two apart. With the old id kept, a returned majority would
-// be heard, and the entries of its later term would replace what was recovered.
+// cluster, under its old id, and whoever looks can tell the two apart. With the old id kept, one of them that is added again with
+// its old data would be heard, and the votes and entries that it brings from the old cluster would count in the new one.
 //
 // Each step can be repeated, so that a stop at any point is made up for at the next start of the node, or of the command.
 

@@ -2,8 +2,6 @@
 
 import { join } from 'node:path'
 import type { Configuration, MemberId, Position } from '../raft/types.ts'
-import type { Disk } from '../store/disk.ts'
-import { hasCode } from '../store/disk.ts'
 import { StateDamagedError } from '../store/record.ts'
 import { readSmallFile } from '../store/small-file.ts'
 import { StateMachine } from '../store/state-machine.ts'
@@ -74,7 +72,7 @@ const applyBytes = 4 * 1024 * 1024
  */
 export async function inspect(place: RecoveryPlace): Promise<Findings> {
   const { disk, directory } = place
-  const names = await namesIn(disk, directory)
+  const names = await disk.list(directory)
   const states = names
     .filter((name) => /^state-\d+$/.test(name))
     .sort((one, other) => Number(other.slice(6)) - Number(one.slice(6)))
@@ -199,17 +197,6 @@ async function openLock({ directory, openLevel }: RecoveryPlace): Promise<StateL
   } catch (error) {
     // Nobody can have it open, then.
     if (error instanceof StateDamagedError) return undefined
-    throw error
-  }
-}
-
-async function namesIn(disk: Disk, directory: string): Promise<readonly string[]> {
-  try {
-    return await disk.list(directory)
-  } catch (error) {
-    if (hasCode(error, 'ENOENT') || hasCode(error, 'ENOTDIR')) {
-      throw new Error(`There is no directory ${directory}.`, { cause: error })
-    }
     throw error
   }
 }
