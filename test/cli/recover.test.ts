@@ -42,6 +42,14 @@ function recover(data: string, ...flags: readonly string[]): Promise<Finished> {
   return trivet(['recover', '--data', data, ...flags])
 }
 
+/** Of a refusal, on standard error alone. */
+async function sentenceOf(data: string): Promise<string> {
+  const { status, stderr, stdout } = await recover(data, '--force')
+  expect({ status, stdout: stdout.toString() }).toEqual({ status: 1, stdout: '' })
+  expect(stderr.trim()).not.toContain('\n')
+  return stderr
+}
+
 describe('trivet recover', () => {
   it('without --force says what there is, what may be lost and what it would do, and changes nothing', async () => {
     const http = await silent()
@@ -91,12 +99,6 @@ describe('trivet recover', () => {
   })
 
   it('refuses what is no stopped node’s directory', async () => {
-    const sentenceOf = async (data: string): Promise<string> => {
-      const { status, stderr, stdout } = await recover(data, '--force')
-      expect({ status, stdout: stdout.toString() }).toEqual({ status: 1, stdout: '' })
-      expect(stderr.trim()).not.toContain('\n')
-      return stderr
-    }
     const empty = await temporaryDirectory()
     expect(await sentenceOf(join(empty, 'gone'))).toMatch(/^There is no directory .*gone\.$/m)
     expect(await sentenceOf(empty)).toMatch(/^There is no peer key in/)
@@ -104,6 +106,10 @@ describe('trivet recover', () => {
     expect(await sentenceOf(empty)).toMatch(/^There is nothing to recover in .*neither a log nor a state/)
     expect(await readdir(empty)).toEqual(['peer.key'])
 
+    expect((await trivet(['recover'])).status).toBe(2)
+  })
+
+  it('refuses the directory of a running node, and of another', async () => {
     const { data, peer } = await stopped(await silent())
     const running = await open(data, peer)
     expect(await sentenceOf(data)).toMatch(/in use by another process/)
@@ -114,7 +120,6 @@ describe('trivet recover', () => {
     await rm(join(data, 'peer.key'))
     await loadPeerKey(data)
     expect(await sentenceOf(data)).toMatch(/belongs to node .*, not to/)
-    expect((await trivet(['recover'])).status).toBe(2)
   })
 
   it('refuses while another member serves, or enough of them run to elect a leader', async () => {
