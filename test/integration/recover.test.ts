@@ -1,9 +1,9 @@
 // A cluster whose quorum is gone, with real processes: recovered from one node, and grown again from emptied ones.
 
-import { readdir, rm } from 'node:fs/promises'
-import { join } from 'node:path'
+import { readFile, rm, writeFile } from 'node:fs/promises'
 import { expect, test } from 'vitest'
-import { peerKeyPath, readPeerKey } from '../../src/node/peer-key.ts'
+import { filesIn } from '../../src/cli/dev-files.ts'
+import { loadPeerKey, peerKeyPath, readPeerKey } from '../../src/node/peer-key.ts'
 import { trivet } from '../cli/run.ts'
 import { eventually, RealCluster } from './real-cluster.ts'
 
@@ -47,14 +47,14 @@ test('one node of three goes on with all data and tokens, and emptied ones join 
   expect((await cluster.cluster('n1')).leader).toBe('n1')
   await cluster.kill('n2')
 
-  // Emptied but for its key it joins as a new one.
-  const second = cluster.node('n2').data
-  for (const name of await readdir(second)) {
-    if (name !== 'peer.key') await rm(join(second, name), { recursive: true })
-  }
+  // Emptied and with a key of its own it joins as a new one.
+  const { data: second, http, p2p } = cluster.node('n2')
+  const formerPeer = (await readPeerKey(peerKeyPath(second)))?.peer ?? ''
+  await rm(second, { recursive: true })
+  const { peer } = await loadPeerKey(second)
+  const { configPath } = filesIn(cluster.directory)
+  await writeFile(configPath, (await readFile(configPath, 'utf8')).replaceAll(formerPeer, peer))
   cluster.spawn('n2')
-  const { http, p2p } = cluster.node('n2')
-  const peer = (await readPeerKey(peerKeyPath(second)))?.peer
   const added = await cluster.fetch('n1', '/v1/cluster/members', {
     method: 'POST',
     headers: { 'content-type': 'application/json' },

@@ -96,7 +96,7 @@ describe('a node that was recovered from a lost quorum', () => {
     await town.start('n1')
     await town.ready(['n1'])
     for (const id of ['n2', 'n3']) {
-      await town.build(id)
+      await town.build(id, `peer-${id}-anew`)
       await town.start(id)
       await town.node('n1').addMember(town.address(id), { deadline: performance.now() + 10_000 })
       await town.ready([id])
