@@ -1,6 +1,7 @@
 // `trivet recover`: what a stopped node still has when no quorum is left, and with --force a new cluster that begins with it.
 
 import { randomBytes } from 'node:crypto'
+import { existsSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { peerKeyPath, readPeerKey } from '../node/peer-key.ts'
 import { type Findings, inspect, type Recovered, type RecoveryPlace, recover } from '../node/recovery.ts'
@@ -40,6 +41,7 @@ export async function recoverNode({ data, force }: RecoverOptions): Promise<numb
 }
 
 async function placeOf(data: string): Promise<RecoveryPlace> {
+  if (!existsSync(data)) throw new Error(`There is no directory ${data}.`)
   const key = await readPeerKey(peerKeyPath(data))
   if (key === undefined) {
     throw new Error(

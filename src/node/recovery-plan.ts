@@ -3,15 +3,17 @@
 // A recovered node is the first of a new cluster with a new id, and everything else about it follows from that. The members of
 // the old one, should they come back, are refused at every connection as those of another cluster, by this node and this node by
 // them; none of their messages, votes, entries or snapshots can reach it. If enough of them come back they are still the old
-// cluster, under its old id, and whoever looks can tell the two apart. With the old id kept, a returned majority would
-// be heard, and the entries of its later term would replace what was recovered.
+// cluster, under its old id, and whoever looks can tell the two apart. With the old id kept, one of them that is added again with
+// its old data would be heard, and the votes and entries that it brings from the old cluster would count in the new one.
 //
 // Each step can be repeated, so that a stop at any point is made up for at the next start of the node, or of the command.
 
 import { join } from 'node:path'
+import { assert } from '../raft/assert.ts'
 import type { Position } from '../raft/types.ts'
 import type { Disk } from '../store/disk.ts'
 import { readSmallFile, removeSmallFile, writeSmallFile } from '../store/small-file.ts'
+import { StateMachine } from '../store/state-machine.ts'
 import { refound } from '../store/state-refound.ts'
 import type { StateTime } from '../store/state-time.ts'
 import type { StateLevel } from '../store/state-writer.ts'
@@ -23,12 +25,10 @@ import { listSegments } from '../store/wal-segment.ts'
 export type RecoveryPlan = {
   /** Of the new cluster: its configuration has this node alone. */
   readonly founding: Founding
-  /** What the new log begins after: all that the node had, in the state of this directory. */
+  /** All that the node has: what the new log begins after, once the state in this directory has it all. */
   readonly base: Position & { readonly directory: string }
   /** The first of the new cluster. */
   readonly term: number
-  /** From which revision on the new cluster counts. */
-  readonly revision: number
   /** The last boot of this node in the old one. */
   readonly boot: number
   /** Where the log of the old cluster goes. */
@@ -36,6 +36,15 @@ export type RecoveryPlan = {
 }
 
 const fileName = 'recovering'
+
+/**
+ * A client may hold revisions that were lost. None of them may come again with another meaning, so the new cluster counts from
+ * far above: more than any cluster writes between its last copy and its recovery.
+ */
+const skippedRevisions = 1_000_000_000
+
+/** Bytes of the log applied at a time. */
+const applyBytes = 4 * 1024 * 1024
 
 /** Logs of clusters that this node was recovered from are kept under these names. */
 const prefix = 'log.before-recovery-'
@@ -75,16 +84,17 @@ export async function finishRecovery(options: FinishOptions): Promise<void> {
         'node, or from a copy of this directory.',
     )
   }
-  const { founding, base, term, revision, boot, aside } = stored
+  const { founding, base, term, boot, aside } = stored
   const { clusterId, configuration } = founding
   if (!(await isBegun(log, clusterId))) {
     if ((await listSegments(disk, log.directory)).segments.length > 0) {
+      await applyAll(options, base)
       await disk.rename(log.directory, join(directory, aside))
       await disk.syncDirectory(directory)
     }
     const level = await openLevel(join(directory, base.directory))
     try {
-      await refound(level, { clusterId, configuration, revision }, stateTime)
+      await refound(level, { clusterId, configuration, skippedRevisions }, stateTime)
     } finally {
       await level.close()
     }
@@ -100,6 +110,36 @@ export async function finishRecovery(options: FinishOptions): Promise<void> {
   // What was promised to the old cluster binds nobody in the new one.
   for (const name of ['rebuilding', 'stateless']) await removeSmallFile(disk, join(directory, name))
   await removeSmallFile(disk, path)
+}
+
+/**
+ * Every entry of the log counts as committed: what was acknowledged may be known to nobody else, and what was not may take
+ * effect late, as any write of unknown outcome may. Not before the plan is durable, for in the old cluster it would be wrong.
+ */
+async function applyAll(
+  { directory, openLevel, stateTime, log }: FinishOptions,
+  base: RecoveryPlan['base'],
+): Promise<void> {
+  const founding = (await Wal.peek(log))?.base.founding
+  assert(founding !== undefined, 'a log that goes aside is there')
+  const level = await openLevel(join(directory, base.directory))
+  // Whatever fails rejects what waits for it here.
+  const machine = await StateMachine.open({ level, founding, time: stateTime, onFailure: () => {} })
+  try {
+    const { lastApplied, lastAppliedTerm } = machine
+    const wal = await Wal.open({ ...log, applied: { index: lastApplied, term: lastAppliedTerm } })
+    try {
+      while (machine.lastApplied < base.index) {
+        const from = machine.lastApplied + 1
+        await machine.apply(await wal.read({ from, to: base.index, maxBytes: applyBytes }))
+      }
+      await machine.flush()
+    } finally {
+      await wal.close()
+    }
+  } finally {
+    await machine.close()
+  }
 }
 
 /** Whether the log of the new cluster is there. */

@@ -1,9 +1,8 @@
 // The way out when no quorum is left: what one stopped node still has, and how it becomes the first of a new cluster (rule 7).
 
 import { join } from 'node:path'
+import { assert } from '../raft/assert.ts'
 import type { Configuration, MemberId, Position } from '../raft/types.ts'
-import type { Disk } from '../store/disk.ts'
-import { hasCode } from '../store/disk.ts'
 import { StateDamagedError } from '../store/record.ts'
 import { readSmallFile } from '../store/small-file.ts'
 import { StateMachine } from '../store/state-machine.ts'
@@ -60,21 +59,12 @@ export type Recovered = {
 }
 
 /**
- * A client may hold revisions that were lost. None of them may come again with another meaning, so the new cluster counts from
- * far above: more than any cluster writes in the time between its last copy and its recovery.
- */
-const skippedRevisions = 1_000_000_000
-
-/** Bytes of the log applied at a time. */
-const applyBytes = 4 * 1024 * 1024
-
-/**
  * Looks at the data directory of a stopped node and changes nothing but what LevelDB does to its own files when it is opened.
  * Rejects with an operator's sentence when there is nothing to be recovered from, and when a node runs on it.
  */
 export async function inspect(place: RecoveryPlace): Promise<Findings> {
   const { disk, directory } = place
-  const names = await namesIn(disk, directory)
+  const names = await disk.list(directory)
   const states = names
     .filter((name) => /^state-\d+$/.test(name))
     .sort((one, other) => Number(other.slice(6)) - Number(one.slice(6)))
@@ -203,36 +193,34 @@ async function openLock({ directory, openLevel }: RecoveryPlace): Promise<StateL
   }
 }
 
-async function namesIn(disk: Disk, directory: string): Promise<readonly string[]> {
-  try {
-    return await disk.list(directory)
-  } catch (error) {
-    if (hasCode(error, 'ENOENT') || hasCode(error, 'ENOTDIR')) {
-      throw new Error(`There is no directory ${directory}.`, { cause: error })
-    }
-    throw error
-  }
-}
-
 /**
- * Makes the node the first of a new cluster with all that it has, durably, whatever stops it from here on. Every entry of its
- * log counts as committed: what was acknowledged may be known to nobody else, and what was not may take effect late, as
- * any write of unknown outcome may. Rejects with a sentence, and the node is as it was, when its state turns out not to be whole.
+ * Makes the node the first of a new cluster with all that it has, durably, whatever stops it from here on. Rejects with a
+ * sentence, and the node is still one of the old cluster, when its state turns out not to be whole.
  */
 export async function recover(place: RecoveryPlace, findings: Findings): Promise<Recovered> {
+  // Whatever fails rejects what waits for it here.
   const options: StorageOptions = { ...place, onNotice: () => {}, onFailure: () => {} }
   const storage = await Storage.open(options)
-  let plan: RecoveryPlan
   try {
-    plan = await decide(storage, place, findings)
-    await writePlan(place.disk, place.directory, plan)
+    await writePlan(place.disk, place.directory, await decide(storage, place, findings))
   } finally {
     await storage.close()
   }
   // Whoever opens it next carries out the plan.
-  await (await Storage.open(options)).close()
-  const { base, founding, revision } = plan
-  return { clusterId: founding.clusterId, formerId: findings.clusterId, last: base, revision }
+  const recovered = await Storage.open(options)
+  try {
+    const { opened } = recovered
+    assert(opened !== undefined, 'a node that was recovered has its log and its state')
+    const { wal, machine } = opened
+    return {
+      clusterId: machine.clusterId,
+      formerId: findings.clusterId,
+      last: { index: wal.base.index, term: wal.base.term },
+      revision: machine.revision,
+    }
+  } finally {
+    await recovered.close()
+  }
 }
 
 async function decide(storage: Storage, place: RecoveryPlace, findings: Findings): Promise<RecoveryPlan> {
@@ -250,29 +238,20 @@ async function decide(storage: Storage, place: RecoveryPlace, findings: Findings
     )
   }
   const { wal, machine, hardState } = opened
-  const { lastIndex, boot } = wal.recovered
-  while (machine.lastApplied < lastIndex) {
-    const from = machine.lastApplied + 1
-    await machine.apply(await wal.read({ from, to: lastIndex, maxBytes: applyBytes }))
-  }
-  await machine.flush()
   await machine.recompute()
-  const own = machine.configuration.members.find(({ peer }) => peer === place.self)
-  if (own === undefined || machine.lastApplied === 0) {
-    throw new Error(
-      `The state in ${place.directory} is not one of a member: there is nothing to recover from.`,
-    )
+  const { lastIndex: index, terms, configurations, boot, base } = wal.recovered
+  const term = terms.at(-1)?.term ?? base.term
+  const own = configurations.at(-1)?.configuration.members.find(({ peer }) => peer === place.self)
+  if (own === undefined || index === 0) {
+    throw new Error(`What is in ${place.directory} is not of a member: there is nothing to recover from.`)
   }
-  const { lastApplied: index, lastAppliedTerm: term } = machine
   const configuration = { members: [{ ...own, voter: true }] }
   const clusterId = place.drawClusterId()
-  const { founding } = wal.base
   return {
     // Its stores and tokens are in the state. Who joins gets that, and none of what the old cluster was founded with.
-    founding: { ...founding, clusterId, configuration, stores: [], tokens: [], foundedAt: place.now() },
-    base: { index, term, directory: wal.base.directory },
+    founding: { ...base.founding, clusterId, configuration, stores: [], tokens: [], foundedAt: place.now() },
+    base: { index, term, directory: base.directory },
     term: Math.max(hardState.term, term) + 1,
-    revision: machine.revision + skippedRevisions,
     boot,
     aside: await nextAside(place.disk, place.directory),
   }

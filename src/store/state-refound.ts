@@ -11,8 +11,8 @@ import { lastBatch, markOf, type StateLevel, writeBatch } from './state-writer.t
 export type Refounding = {
   readonly clusterId: string
   readonly configuration: Configuration
-  /** Never below the one before. */
-  readonly revision: number
+  /** How many revisions are left out, so that none of the other cluster comes again. */
+  readonly skippedRevisions: number
 }
 
 /**
@@ -21,7 +21,7 @@ export type Refounding = {
  */
 export async function refound(
   level: StateLevel,
-  { clusterId, configuration, revision }: Refounding,
+  { clusterId, configuration, skippedRevisions }: Refounding,
   time: StateTime = realTime,
 ): Promise<void> {
   const [batch, row] = await read(level)
@@ -31,6 +31,7 @@ export async function refound(
   const meta = decodeMeta(row)
   if (meta.clusterId === clusterId) return
   const mark = markOf({ number: batch.number + 1, lastApplied: batch.lastApplied })
+  const revision = meta.revision + skippedRevisions
   // The checkpoint is a digest of the other cluster's state.
   const changed = encodeMeta({ ...meta, clusterId, configuration, revision, checkpoint: undefined })
   await writeBatch(level, [changed, mark], time)

@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import { pino } from 'pino'
 import { Node } from '../../src/node/node.ts'
+import type { RecoveryPlace } from '../../src/node/recovery.ts'
 import type { NodeAddress, NodeSettings } from '../../src/node/settings.ts'
 import type { Executed } from '../../src/node/surface.ts'
 import type { Item } from '../../src/store/types.ts'
@@ -178,13 +179,7 @@ export class Town implements AsyncDisposable {
       {
         data,
         disk: machine.disk,
-        openLevel: async (directory) => {
-          const place = machine.disk.directoryAt(directory)
-          const state = machine.states.get(place) ?? new MemoryState({ syncs: this.#options.syncs ?? true })
-          machine.states.set(place, state)
-          await state.open()
-          return state
-        },
+        openLevel: (directory) => this.#openLevel(machine, directory),
         transport: this.network.transport(machine.peer, hello),
         surroundings: {
           now: () => performance.now(),
@@ -214,6 +209,29 @@ export class Town implements AsyncDisposable {
         },
       },
     )
+  }
+
+  async #openLevel(machine: Machine, directory: string): Promise<MemoryState> {
+    const place = machine.disk.directoryAt(directory)
+    const state = machine.states.get(place) ?? new MemoryState({ syncs: this.#options.syncs ?? true })
+    machine.states.set(place, state)
+    await state.open()
+    return state
+  }
+
+  /** The data directory of a machine whose node does not run, for who recovers from it. */
+  place(id: string): RecoveryPlace {
+    const machine = this.#machine(id)
+    return {
+      disk: machine.disk,
+      directory: data,
+      self: machine.peer,
+      openLevel: (directory) => this.#openLevel(machine, directory),
+      reserveBytes: 4096,
+      now: Date.now,
+      drawClusterId: () =>
+        Array.from({ length: 32 }, () => Math.floor(this.#random() * 16).toString(16)).join(''),
+    }
   }
 
   /** Resolves when these nodes, or all, are ready. */
