@@ -62,6 +62,13 @@ describe('the digests of the members', () => {
     expect(digests.compare(abc)).toEqual({ type: 'agreed', index: 1024 })
   })
 
+  it('are those of the last word: one that was the odd one out has repaired its state', () => {
+    const digests = book({ a: { 1024: 'x' }, b: { 1024: 'y' } })
+    expect(digests.compare(abc)).toEqual({ type: 'torn', index: 1024 })
+    digests.heard('b', { index: 1024, digest: 'x' })
+    expect(digests.compare(abc)).toEqual({ type: 'agreed', index: 1024 })
+  })
+
   it('are kept for the last eight indexes', () => {
     const digests = book({ b: { 1024: 'x' } })
     for (let n = 2; n <= 9; n++) digests.heard('b', { index: n * 1024, digest: 'later' })
