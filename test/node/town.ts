@@ -3,7 +3,7 @@
 import { createHash } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import { pino } from 'pino'
-import { Node } from '../../src/node/node.ts'
+import { Node, type NodeParts } from '../../src/node/node.ts'
 import type { NodeAddress, NodeSettings } from '../../src/node/settings.ts'
 import type { Executed } from '../../src/node/surface.ts'
 import type { Item } from '../../src/store/types.ts'
@@ -19,6 +19,8 @@ export type TownOptions = {
   readonly free?: Readonly<Record<string, number>>
   /** False makes every sync a lie, of log and state. */
   readonly syncs?: boolean
+  /** How much of its log a node keeps, and in pieces of which size. */
+  readonly parts?: Pick<NodeParts, 'segmentBytes' | 'keepBytes'>
 }
 
 const token = createHash('sha256').update('the secret of the town').digest('base64url')
@@ -161,6 +163,13 @@ export class Town implements AsyncDisposable {
     this.#free.set(id, bytes)
   }
 
+  /** The LevelDB that a machine opened last. */
+  level(id: string): MemoryState {
+    const level = [...this.#machine(id).states.values()].at(-1)
+    if (level === undefined) throw new Error(`${id} never opened a state`)
+    return level
+  }
+
   async startAll(): Promise<void> {
     await Promise.all(this.ids.map((id) => this.start(id)))
     await this.ready()
@@ -206,6 +215,7 @@ export class Town implements AsyncDisposable {
         sleep: (ms) => delay(Math.min(ms, 20)),
         freeBytes: async () => this.#free.get(id) ?? 2 ** 40,
         reserveBytes: 4096,
+        ...this.#options.parts,
         logger: pino({ level: process.env['TRIVET_TEST_LOG'] ?? 'silent', base: { node: id } }),
         onFatal: (error) => {
           machine.failure = error
