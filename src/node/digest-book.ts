@@ -31,8 +31,9 @@ export class DigestBook {
 
   heard(peer: MemberId, digest: Digest): void {
     const told = this.#told.get(peer) ?? []
-    if (told.some(({ index }) => index === digest.index)) return
-    this.#told.set(peer, [...told, digest].slice(-kept))
+    const at = told.findIndex(({ index }) => index === digest.index)
+    // One that has repaired its state says another thing of the same index.
+    this.#told.set(peer, at === -1 ? [...told, digest].slice(-kept) : told.with(at, digest))
   }
 
   /** The state here is another one. */

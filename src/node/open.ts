@@ -53,7 +53,7 @@ export async function openNode(options: OpenOptions): Promise<Node> {
  * After a stall Node runs timers before it reads sockets; the detour lets the messages that wait be stepped first, so
  * that a leader heard in time is not given up (`safety.md`, rule 13). However late, it runs once.
  */
-function every(ms: number, run: () => void): () => void {
+export function every(ms: number, run: () => void): () => void {
   let running = true
   const timer = setInterval(() => {
     setImmediate(() => {

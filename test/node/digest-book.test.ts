@@ -39,7 +39,7 @@ describe('the digests of the members', () => {
 
   it('blame nobody while none is that of a majority of all voters, heard or not', () => {
     expect(book({ a: { 1024: 'x' }, b: { 1024: 'y' } }).compare(abc)).toEqual({ type: 'torn', index: 1024 })
-    const five = { a: { 1024: 'x' }, b: { 1024: 'y' }, c: { 1024: 'y' }, d: { 1024: 'x' } }
+    const five = { a: { 1024: 'x' }, b: { 1024: 'y' }, c: { 1024: 'y' } }
     expect(book(five).compare([...abc, 'd', 'e'])).toEqual({ type: 'torn', index: 1024 })
   })
 
@@ -59,6 +59,13 @@ describe('the digests of the members', () => {
     digests.forgetOwn()
     expect(digests.compare(abc)).toEqual({ type: 'nothing' })
     digests.own({ index: 1024, digest: 'y' })
+    expect(digests.compare(abc)).toEqual({ type: 'agreed', index: 1024 })
+  })
+
+  it('are those of the last word: one that was the odd one out has repaired its state', () => {
+    const digests = book({ a: { 1024: 'x' }, b: { 1024: 'y' } })
+    expect(digests.compare(abc)).toEqual({ type: 'torn', index: 1024 })
+    digests.heard('b', { index: 1024, digest: 'x' })
     expect(digests.compare(abc)).toEqual({ type: 'agreed', index: 1024 })
   })
 

@@ -28,7 +28,11 @@ type Sending = {
   readonly sender: SnapshotSender
   readonly level: MemoryState
   readonly clock: { now: number }
+  readonly state: StateMachine
+  /** What there is to send: that state, unless it is lost. */
   machine: StateMachine | undefined
+  /** How often a snapshot was taken. */
+  readonly taken: () => number
 }
 
 /** A node with a state of 20 entries and several chunks, and what sends it. */
@@ -47,7 +51,16 @@ async function sending(from?: MemoryState): Promise<Sending> {
     await state.flush()
   }
   const clock = { now: 1000 }
-  const made = { level, clock, machine: state as StateMachine | undefined }
+  let snapshots = 0
+  const counted = Object.create(state, {
+    snapshot: {
+      value: () => {
+        snapshots++
+        return state.snapshot()
+      },
+    },
+  }) as StateMachine
+  const made = { level, clock, state, machine: counted as StateMachine | undefined, taken: () => snapshots }
   const sender = new SnapshotSender({ machine: () => made.machine, now: () => clock.now })
   return Object.assign(made, { sender })
 }
@@ -60,10 +73,11 @@ async function answered(sender: SnapshotSender): Promise<Extract<Answer, { type:
 
 describe('the sender', () => {
   it('holds one snapshot for all that ask within half a minute, and a new one for those that come later', async () => {
-    const { sender, clock, machine } = await sending()
+    const { sender, clock, state, taken } = await sending()
     const [one, other] = await Promise.all([answered(sender), answered(sender)])
     expect([one.index, other.index]).toEqual([20, 20])
-    await machine?.apply([entry(21, [batch([[1, set('more', '1')]], { peer: 'peer-3' })])])
+    expect(taken()).toBe(1)
+    await state.apply([entry(21, [batch([[1, set('more', '1')]], { peer: 'peer-3' })])])
     clock.now += 29_999
     expect((await answered(sender)).index).toBe(20)
     clock.now += 2
@@ -112,7 +126,7 @@ describe('the sender', () => {
     const whole = await sending()
     const lacking = await whole.level.altered(recordKey(1, bytes('shared')), undefined)
     await lacking.open()
-    const { sender, machine } = await sending(lacking)
+    const { sender, state } = await sending(lacking)
     const refusals: string[] = []
     const { run, receiver, seen } = await receiving(
       async (peer, question) => {
@@ -126,7 +140,7 @@ describe('the sender', () => {
     expect(new Set(refusals)).toEqual(new Set([expect.stringContaining('damaged')]))
     expect(seen.discarded).toEqual(['state-1'])
     expect(seen.offered).toEqual([])
-    expect(machine?.failure?.type).toBe('damaged')
+    expect(state.failure?.type).toBe('damaged')
   })
 })
 

@@ -3,7 +3,7 @@
 import { createHash } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import { pino } from 'pino'
-import { Node } from '../../src/node/node.ts'
+import { Node, type NodeParts } from '../../src/node/node.ts'
 import type { RecoveryPlace } from '../../src/node/recovery.ts'
 import type { NodeAddress, NodeSettings } from '../../src/node/settings.ts'
 import type { Executed } from '../../src/node/surface.ts'
@@ -20,6 +20,8 @@ export type TownOptions = {
   readonly free?: Readonly<Record<string, number>>
   /** False makes every sync a lie, of log and state. */
   readonly syncs?: boolean
+  /** How much of its log a node keeps, and in pieces of which size. */
+  readonly parts?: Pick<NodeParts, 'segmentBytes' | 'keepBytes'>
 }
 
 const token = createHash('sha256').update('the secret of the town').digest('base64url')
@@ -162,6 +164,13 @@ export class Town implements AsyncDisposable {
     this.#free.set(id, bytes)
   }
 
+  /** The LevelDB that a machine opened last. */
+  level(id: string): MemoryState {
+    const level = [...this.#machine(id).states.values()].at(-1)
+    if (level === undefined) throw new Error(`${id} never opened a state`)
+    return level
+  }
+
   async startAll(): Promise<void> {
     await Promise.all(this.ids.map((id) => this.start(id)))
     await this.ready()
@@ -201,6 +210,7 @@ export class Town implements AsyncDisposable {
         sleep: (ms) => delay(Math.min(ms, 20)),
         freeBytes: async () => this.#free.get(id) ?? 2 ** 40,
         reserveBytes: 4096,
+        ...this.#options.parts,
         logger: pino({ level: process.env['TRIVET_TEST_LOG'] ?? 'silent', base: { node: id } }),
         onFatal: (error) => {
           machine.failure = error
