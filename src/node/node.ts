@@ -512,7 +512,9 @@ export class Node implements NodeSurface {
   async #rebuilt(): Promise<void> {
     try {
       await this.#storage.rebuilt()
-      this.#parts.logger.info('the loss of the log is made up for: the cluster has demoted this node, which votes again once promoted')
+      this.#parts.logger.info(
+        'the loss of the log is made up for: the cluster has demoted this node, which votes again once promoted',
+      )
     } catch (error) {
       this.#fatal(error instanceof Error ? error : new Error(String(error)))
     }

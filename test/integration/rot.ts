@@ -107,7 +107,7 @@ export class Gardener {
   }
 }
 
-export type Flip = {
+type Flip = {
   readonly file: string
   readonly offset: number
   readonly bit: number
@@ -126,7 +126,7 @@ export type Outcome = Flip & {
 }
 
 /** Log and state in equal parts; in half of the cases every byte of them as likely as another, else every file. */
-export async function draw(data: string, random: () => number): Promise<Flip> {
+async function draw(data: string, random: () => number): Promise<Flip> {
   const names = await readdir(data)
   const directories = names.filter((name) => name === 'log' || name.startsWith('state-'))
   const directory = directories[Math.floor(random() * directories.length)] ?? 'log'
