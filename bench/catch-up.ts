@@ -1,6 +1,6 @@
 // Shows what users feel while a node that was away comes back through a snapshot.
 //
-// `npm run bench:catch-up`, or `npm run bench:catch-up -- --keys 500000 --rate 2000 --seconds 20`. Three real nodes; one is
+// `npm run bench:catch-up`, or `npm run bench:catch-up -- --keys 500000 --bytes 256 --rate 2000 --seconds 20`. Three real nodes; one is
 // stopped, the keys are written as fast as it goes, then a constant load is measured before the node is started again,
 // until it is ready, and afterwards. Machines are noisy: read the latencies as ratios within one run.
 
@@ -16,6 +16,7 @@ import type { OpenJob, Report, Window, Word } from './open-load.ts'
 const { values: options } = parseArgs({
   options: {
     keys: { type: 'string', default: '500000' },
+    bytes: { type: 'string', default: '256' },
     rate: { type: 'string', default: '2000' },
     /** How long the load is measured before and after, each. */
     seconds: { type: 'string', default: '20' },
@@ -24,7 +25,7 @@ const { values: options } = parseArgs({
 const keys = Number(options.keys)
 const perSecond = Number(options.rate)
 const seconds = Number(options.seconds)
-const valueBytes = 256
+const valueBytes = Number(options.bytes)
 
 /** A member that was silent for a minute is not waited for with the log. */
 const absenceMs = 65_000
@@ -99,7 +100,7 @@ async function run(cluster: RealCluster): Promise<void> {
   say(`before, with ${away} away: ${inWords(before)}`)
   const started = performance.now()
   cluster.spawn(away)
-  await cluster.ready([away], 300)
+  await cluster.ready([away], 900)
   const during = await cut(load)
   const back = (performance.now() - started) / 1000
   say(`during the ${back.toFixed(1)} s until ${away} was ready: ${inWords(during)}`)
@@ -139,5 +140,5 @@ function inWords({ writes, seconds: lasted, failed, p50, p99, most, lateP99, wai
   )
 }
 
-await using cluster = await RealCluster.start()
+await using cluster = await RealCluster.start({ seconds: 60 })
 await run(cluster)

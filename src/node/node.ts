@@ -416,6 +416,14 @@ export class Node implements NodeSurface {
         'the log was lost: this node neither votes nor acknowledges before it has been demoted',
       )
     }
+    for (const { what, why } of storage.recentRepairs) {
+      if (what === 'state') {
+        logger.error(
+          { why },
+          'the state is damaged and being replaced: this node votes and acknowledges meanwhile, and does not serve',
+        )
+      }
+    }
     const machine = storage.opened?.machine
     const replica = new Replica({
       self: transport.self,
@@ -504,7 +512,9 @@ export class Node implements NodeSurface {
   async #rebuilt(): Promise<void> {
     try {
       await this.#storage.rebuilt()
-      this.#parts.logger.info('nothing that was said before the log was lost counts any more')
+      this.#parts.logger.info(
+        'the loss of the log is made up for: the cluster has demoted this node, which votes again once promoted',
+      )
     } catch (error) {
       this.#fatal(error instanceof Error ? error : new Error(String(error)))
     }

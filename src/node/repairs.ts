@@ -18,6 +18,7 @@ export class Repairs {
   readonly #directory: string
   readonly #now: () => number
   #repairs: readonly Repair[]
+  #recent: readonly Repair[] = []
 
   private constructor(options: RepairsOptions, repairs: readonly Repair[]) {
     this.#disk = options.disk
@@ -41,6 +42,11 @@ export class Repairs {
     return this.#repairs
   }
 
+  /** Those of this process. */
+  get recent(): readonly Repair[] {
+    return this.#recent
+  }
+
   /** Throws the sentence that stops the node when the last repair is less than an hour ago, on this clock. */
   check(why: string): void {
     const last = this.#repairs.at(-1)
@@ -54,7 +60,9 @@ export class Repairs {
 
   /** Makes a repair part of the record, durably. */
   async add(repair: Omit<Repair, 'at'>): Promise<void> {
-    this.#repairs = [...this.#repairs, { at: new Date(this.#now()).toISOString(), ...repair }].slice(-kept)
+    const added = { at: new Date(this.#now()).toISOString(), ...repair }
+    this.#repairs = [...this.#repairs, added].slice(-kept)
+    this.#recent = [...this.#recent, added]
     await writeSmallFile(this.#disk, this.#path, { repairs: this.#repairs })
   }
 }

@@ -13,8 +13,8 @@ export type SnapshotSenderOptions = {
   readonly now: () => number
 }
 
-/** About how large a chunk is, in bytes: a few frames on the wire, one synced batch at the receiver. */
-const chunkBytes = 256 * 1024
+/** How large a chunk is at most, in bytes: one synced batch at the receiver, and well below what a stream may hold unsent. */
+const chunkBytes = 512 * 1024
 
 /** The check of what is sent leaves the processor and the disk to those who are served, in bytes per second. */
 const verifyBytesPerSecond = 16 * 1024 * 1024

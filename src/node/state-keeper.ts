@@ -63,6 +63,8 @@ export class StateKeeper {
   #offered: Loaded | undefined
   /** Why the state is not served from; undefined when it is. */
   #closed: string | undefined
+  /** That is so only until the rows were read after the start, which is nothing to worry about. */
+  #checking = false
   #disagreement: string | undefined
   #scrubAt: number
   #scrubbing = false
@@ -108,7 +110,9 @@ export class StateKeeper {
 
   /** What an operator should know. */
   get alarms(): readonly string[] {
-    return [this.#closed, this.#disagreement].filter((alarm) => alarm !== undefined)
+    return [this.#checking ? undefined : this.#closed, this.#disagreement].filter(
+      (alarm) => alarm !== undefined,
+    )
   }
 
   /** Begins with what the start has found: a state to be checked, or to be got. */
@@ -118,10 +122,12 @@ export class StateKeeper {
     if (machine === undefined) {
       this.#close(`its state is being repaired: ${storage.stateless?.why ?? 'it is not there'}`)
       this.#receiver.start()
-    } else if (machine.verified) {
+    } else if (machine.lastApplied === 0) {
       this.#options.onState(machine)
     } else {
-      this.#close('the rows of its state are being checked after an unclean stop')
+      // After a clean stop too: a disk rots also while nobody reads it, and LevelDB takes a row whose key has rotted for absent.
+      this.#close('every row of its state is being checked after the start')
+      this.#checking = true
       void this.#check(machine)
     }
   }
@@ -332,11 +338,13 @@ export class StateKeeper {
   }
 
   #close(why: string): void {
+    this.#checking = false
     this.#closed = why
     this.#options.onState(undefined)
   }
 
   #open(machine: StateMachine): void {
+    this.#checking = false
     this.#closed = undefined
     this.#options.onState(machine)
   }

@@ -158,6 +158,11 @@ export class Storage {
     return this.#records?.repairs.all ?? []
   }
 
+  /** Those that were begun since the directory was opened. */
+  get recentRepairs(): readonly Repair[] {
+    return this.#records?.repairs.recent ?? []
+  }
+
   // ── opening ──────────────────────────────────────────────────────────────────────────────────────────────────
 
   async #open(): Promise<void> {

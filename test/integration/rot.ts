@@ -107,7 +107,7 @@ export class Gardener {
   }
 }
 
-export type Flip = {
+type Flip = {
   readonly file: string
   readonly offset: number
   readonly bit: number
@@ -125,8 +125,8 @@ export type Outcome = Flip & {
   readonly wrong: readonly string[]
 }
 
-/** Log and state in equal parts; every file of them as often as another, however large. */
-export async function draw(data: string, random: () => number): Promise<Flip> {
+/** Log and state in equal parts; in half of the cases every byte of them as likely as another, else every file. */
+async function draw(data: string, random: () => number): Promise<Flip> {
   const names = await readdir(data)
   const directories = names.filter((name) => name === 'log' || name.startsWith('state-'))
   const directory = directories[Math.floor(random() * directories.length)] ?? 'log'
@@ -135,7 +135,13 @@ export async function draw(data: string, random: () => number): Promise<Flip> {
     const { size } = await stat(join(data, directory, name))
     if (size > 0) files.push({ file: join(directory, name), size })
   }
-  const hit = files[Math.floor(random() * files.length)]
+  const total = files.reduce((sum, { size }) => sum + size, 0)
+  let at = Math.floor(random() * total)
+  const byByte = files.find(({ size }) => {
+    at -= size
+    return at < 0
+  })
+  const hit = random() < 0.5 ? byByte : files[Math.floor(random() * files.length)]
   if (hit === undefined) throw new Error(`There is no file in ${join(data, directory)}`)
   return { ...hit, offset: Math.floor(random() * hit.size), bit: Math.floor(random() * 8) }
 }
