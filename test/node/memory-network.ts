@@ -71,8 +71,8 @@ export class MemoryNetwork {
   readonly #directions = new WeakMap<MemoryConnection, Map<MemoryTransport, Direction>>()
   /** Ordered pairs whose messages vanish. */
   readonly #cut = new Set<string>()
-  /** Ordered pairs whose messages take so many milliseconds more. */
-  readonly #slow = new Map<string, number>()
+  /** Ordered pairs whose messages take so many milliseconds more, all or those of one lane. */
+  readonly #slow = new Map<string, { readonly milliseconds: number; readonly lane: Lane | undefined }>()
   #options: MemoryNetworkOptions
 
   constructor(options: MemoryNetworkOptions = {}) {
@@ -110,9 +110,9 @@ export class MemoryNetwork {
     this.#cut.add(`${from} ${to}`)
   }
 
-  /** Everything from `from` to `to` takes so many milliseconds more. */
-  slowDown(from: string, to: string, milliseconds: number): void {
-    this.#slow.set(`${from} ${to}`, milliseconds)
+  /** Everything from `from` to `to`, or what is on that lane, takes so many milliseconds more until `heal()`. */
+  slowDown(from: string, to: string, milliseconds: number, lane?: Lane): void {
+    this.#slow.set(`${from} ${to}`, { milliseconds, lane })
   }
 
   /** Undoes every cut, and lets messages take the time that they take. What is on its way comes when it comes. */
@@ -183,10 +183,7 @@ export class MemoryNetwork {
       const isLost = this.#random() < (this.#options.loss ?? 0)
       const now = this.#scheduler.now()
       // A stream keeps its order, however long each message takes.
-      const due = Math.max(
-        direction.dueAt[lane],
-        now + this.#delay() + (this.#slow.get(`${from.self} ${to}`) ?? 0),
-      )
+      const due = Math.max(direction.dueAt[lane], now + this.#delay() + this.#slowness(from.self, to, lane))
       direction.dueAt[lane] = due
       direction.pending[lane] += bytes.length
       this.#scheduler.after(due - now, () => {
@@ -270,6 +267,11 @@ export class MemoryNetwork {
 
   #isCut(from: string, to: string): boolean {
     return this.#cut.has(`${from} ${to}`)
+  }
+
+  #slowness(from: string, to: string, lane: Lane): number {
+    const slow = this.#slow.get(`${from} ${to}`)
+    return slow === undefined || (slow.lane !== undefined && slow.lane !== lane) ? 0 : slow.milliseconds
   }
 
   #delay(): number {

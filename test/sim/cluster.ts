@@ -51,6 +51,8 @@ export class Cluster implements Served {
   #isHealed = false
   /** Where each machine stood when it was harmed. */
   readonly #harmedAt = new Map<Machine, { readonly starts: number; readonly directory: object | undefined }>()
+  /** Is told of every heartbeat as it leaves. */
+  onHeartbeat: ((from: string) => void) | undefined
   /** Changes of the members that are under way. */
   changes = 0
 
@@ -64,6 +66,7 @@ export class Cluster implements Served {
       reconnectDelay: plan.reconnectDelay,
       tap: (from, to, message) => {
         this.observer.sent(from, message)
+        if (message.type === 'raft' && message.message.type === 'heartbeat') this.onHeartbeat?.(from)
         world.transcript.detail(() => `${from} → ${to} ${JSON.stringify(message)}`)
       },
     })

@@ -24,9 +24,13 @@ export function flipLog(cluster: Cluster, chance: Chance): string | undefined {
   if (paths.length === 0) return undefined
   // The newest holds what no other proves.
   const path = (chance.happens(0.5) ? paths.at(-1) : undefined) ?? chance.pick(paths)
-  const bit = chance.below(disk.lastDurable(path) * 8)
+  const end = disk.lastDurable(path)
+  // What was written last is what nothing but the log itself can know of.
+  const from = chance.happens(0.5) ? Math.max(0, end - 1024) : 0
+  const bit = (from + chance.below(end - from)) * 8 + chance.below(8)
   cluster.harm(machine, 'damaged log')
   disk.flip(path, bit)
+  if (chance.happens(0.5)) void cluster.crash(machine, chance.pick(['process', 'power']))
   return `${path} of ${machine.id} at ${bit >> 3}`
 }
 

@@ -28,6 +28,7 @@ export const faults: readonly Fault[] = [
   { name: 'depose', weight: 5, act: depose },
   { name: 'usurp', weight: 4, act: usurp },
   { name: 'late answers', weight: 4, act: answerLate },
+  { name: 'slow control lane', weight: 4, act: slowControl },
   // ── processes ──────────────────────────────────────────────────────────────────────────────────────────────────
   { name: 'crash', weight: 8, act: (cluster, chance) => lose(cluster, chance, 'process') },
   { name: 'power loss', weight: 8, act: (cluster, chance) => lose(cluster, chance, 'power') },
@@ -36,6 +37,7 @@ export const faults: readonly Fault[] = [
   { name: 'power loss of all', weight: 2, act: (cluster) => loseAll(cluster, 'power') },
   { name: 'clean restart', weight: 3, act: restartCleanly },
   { name: 'freeze', weight: 4, act: freeze },
+  { name: 'freeze in a round', weight: 5, act: freezeInRound },
   { name: 'transfer', weight: 5, act: transfer },
   { name: 'clock jump', weight: 2, act: jumpClock },
   // ── members ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -172,6 +174,22 @@ function answerLate(cluster: Cluster, chance: Chance): string | undefined {
   return `to ${leader.id} by ${late} ms`
 }
 
+/** Answers to heartbeats are slow and acknowledgements are not; meanwhile a follower is started anew. */
+function slowControl(cluster: Cluster, chance: Chance): string | undefined {
+  const { leader, network, world, machines } = cluster
+  if (leader === undefined || machines.length < 3) return undefined
+  const others = machines.filter((machine) => machine !== leader)
+  const slow = chance.pick([50, 100, 300])
+  for (const other of others) network.slowDown(other.peer, leader.peer, slow, 'control')
+  world.after(slow * 3 + chance.below(500), () => network.heal())
+  const follower = chance.pick(others)
+  world.after(slow + chance.below(50), () => {
+    if (cluster.isHealed || !cluster.stoppable.includes(follower)) return
+    void follower.crash().then(() => follower.start())
+  })
+  return `to ${leader.id} by ${slow} ms, and ${follower.id} starts anew`
+}
+
 // ── processes ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 async function lose(cluster: Cluster, chance: Chance, how: 'process' | 'power'): Promise<string | undefined> {
@@ -231,6 +249,21 @@ function freeze(cluster: Cluster, chance: Chance): string | undefined {
   process.freeze()
   cluster.world.after(ms, () => process.thaw())
   return `${machine.id} for ${ms} ms`
+}
+
+/** The leader stands still with a round on its way, for so long that another is elected: the answers wait for it. */
+function freezeInRound(cluster: Cluster, chance: Chance): string | undefined {
+  const { leader, world } = cluster
+  if (leader === undefined) return undefined
+  const { process } = leader
+  const ms = chance.pick([250, 500, 800])
+  cluster.onHeartbeat = (from) => {
+    if (from !== leader.peer || cluster.isHealed) return
+    cluster.onHeartbeat = undefined
+    world.after(0, () => process.freeze())
+    world.after(ms, () => process.thaw())
+  }
+  return `${leader.id} for ${ms} ms`
 }
 
 function transfer(cluster: Cluster, chance: Chance): string | undefined {

@@ -41,13 +41,11 @@ export class Process {
     const backlog = this.#backlog
     if (backlog === undefined) return
     this.#backlog = undefined
-    // What waits in one socket keeps its order, and timers come last (rule 13). Which socket is looked at first is up to the machine.
-    const order = [...backlog.keys()].map((source) => ({
-      source,
-      place: source === timers ? 1 : this.#chance.next(),
-    }))
-    for (const { source } of order.sort((one, other) => one.place - other.place)) {
-      for (const run of backlog.get(source) ?? []) this.#world.after(0, () => this.enter(run, source))
+    // What waits in one socket keeps its order; which socket is read first is up to the machine, and timers come last (rule 13).
+    const spread = 3
+    for (const [source, runs] of backlog) {
+      const begin = source === timers ? spread : this.#chance.next() * spread
+      for (const run of runs) this.#world.after(begin, () => this.enter(run, source))
     }
   }
 
