@@ -271,8 +271,8 @@ export class Node implements NodeSurface {
     const { closedBecause } = this.#members
     if (closedBecause !== undefined) reasons.push(closedBecause)
     else if (this.#waitingFor !== undefined) reasons.push(this.#waitingFor)
-    else if (this.#replica?.raft.leader === undefined) reasons.push('no leader is known')
     else if (this.#closedBecause !== undefined) reasons.push(this.#closedBecause)
+    else if (this.#replica?.raft.leader === undefined) reasons.push('no leader is known')
     else if (!this.#caughtUp)
       reasons.push(this.#keeper?.receiving ?? 'not everything committed at the start is applied yet')
     if (this.#replica?.raft.diskStalled === true) reasons.push('the disk has not answered for a second')
@@ -685,7 +685,7 @@ export class Node implements NodeSurface {
   /** Why this node, though it takes part, does not serve from its own disk; undefined when it does. */
   get #closedBecause(): string | undefined {
     if (this.#replica?.status.rebuilding !== undefined) {
-      return 'its log was lost, and the cluster has not made a learner of it yet'
+      return 'its log was lost, and the cluster has not made a learner of it yet (it cannot where no quorum is left: see `trivet recover`)'
     }
     return this.#keeper?.closedBecause
   }

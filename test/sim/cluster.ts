@@ -35,7 +35,10 @@ const defects: ReadonlySet<string> = new Set([
 /** What nodes say of themselves that is worth counting. */
 const happenings: ReadonlyMap<string, string> = new Map([
   ['a snapshot took the place of the state', 'installs'],
-  ['nothing that was said before the log was lost counts any more', 'logs rebuilt'],
+  [
+    'the loss of the log is made up for: the cluster has demoted this node, which votes again once promoted',
+    'logs rebuilt',
+  ],
   ['the state was opened again', 'states opened again'],
 ])
 
