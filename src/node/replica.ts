@@ -344,6 +344,7 @@ export class Replica {
 
   #drive(): void {
     if (this.#stopped) return
+    this.#followLog()
     this.#followStatus()
     this.#passCommands()
     if (this.#reads.due) this.#raft.readIndex(this.#reads.ask())
@@ -351,6 +352,13 @@ export class Replica {
       for (const duty of duties) this.#perform(duty)
       this.#followStatus()
     }
+  }
+
+  /** A new segment may have left the beginning of the log behind, while its append is still under way: that is fetched no more. */
+  #followLog(): void {
+    const { index } = this.#options.wal.base
+    // The base of a snapshot that is being installed lies ahead: the core learns of it once the state is switched too.
+    if (index <= this.#raft.log.appliedIndex) this.#raft.compact(index)
   }
 
   #perform(duty: Duty): void {
@@ -399,8 +407,6 @@ export class Replica {
     if (this.#stopped) return
     this.#stopwatch.saved(duty.entries)
     this.#guard(() => {
-      // A new segment may have left the beginning of the log behind.
-      this.#raft.compact(this.#options.wal.base.index)
       this.#raft.advance(duty)
       this.#drive()
     })

@@ -199,7 +199,8 @@ export class StateKeeper {
     const sending = this.#sender.lowestIndex
     const index = compactUpTo({
       baseIndex: wal.base.index,
-      durableIndex: machine.durableIndex,
+      // An entry is durable in LevelDB a moment before the core hears that it is applied.
+      durableIndex: Math.min(machine.durableIndex, this.#options.replica.raft.log.appliedIndex),
       needed: [...appliedLately(), ...(sending === undefined ? [] : [sending])],
       bytesAfter: (after) => wal.bytesAfter(after),
       keepBytes,
