@@ -89,7 +89,10 @@ export class Cluster implements Served {
     const onEnd = (machine: Machine, error: Error) => this.#ended(machine, error)
     this.#founders = founders
     const { network } = this
-    const onSentence = (sentence: string) => {
+    const onSentence = (machine: Machine, sentence: string) => {
+      if (/ is damaged[:.]|^the log was lost/.test(sentence) && !machine.wasHarmed) {
+        this.observer.accuse('damage is found only where there is some', `${machine.id}: ${sentence}`)
+      }
       const happening = happenings.get(sentence)
       if (happening !== undefined) this.count(happening)
     }

@@ -16,7 +16,7 @@ export type MachineOptions = {
   readonly id: string
   readonly settings: Omit<NodeSettings, 'id'>
   /** What its node says in its log. */
-  readonly onSentence: (sentence: string) => void
+  readonly onSentence: (machine: Machine, sentence: string) => void
   /** A process ended or did not start, by itself. */
   readonly onEnd: (machine: Machine, error: Error) => void
 }
@@ -181,7 +181,7 @@ export class Machine {
             world.transcript.write(`${id} says ${line.trimEnd()}`)
             const sentence = sentenceOf(line)
             if (sentence === checked) this.isChecked = true
-            this.#options.onSentence(sentence)
+            this.#options.onSentence(this, sentence)
           },
         },
       ),

@@ -35,7 +35,12 @@ type Seen = {
 type Durable = { hardState: HardState; savedIndex: number; savedTerm: number }
 
 /** Who belongs to the cluster, by peer ids. */
-export type Membership = { readonly members: readonly string[]; readonly voters: readonly string[] }
+export type Membership = {
+  readonly members: readonly string[]
+  readonly voters: readonly string[]
+  /** From which boot on the word of each member counts. */
+  readonly since: ReadonlyMap<string, number>
+}
 
 export type Violation = { readonly promise: string; readonly facts: string }
 
@@ -56,6 +61,8 @@ export class Observer {
   readonly #excused = new Set<string>()
   /** How often each machine's node came back without its log: what it said before may still be counted. */
   readonly #losses = new Map<string, number>()
+  /** The boot at which each noticed it last. */
+  readonly #lostAt = new Map<string, number>()
   readonly #founders: readonly string[]
   /** By index and term. */
   readonly #configurations = new Map<string, Membership & { readonly index: number; readonly term: number }>()
@@ -68,7 +75,7 @@ export class Observer {
     this.#machines = machines
     this.#founders = founders
     const peers = machines.filter(({ id }) => founders.includes(id)).map(({ peer }) => peer)
-    this.#configurations.set('0/0', { index: 0, term: 0, members: peers, voters: peers })
+    this.#configurations.set('0/0', { index: 0, term: 0, members: peers, voters: peers, since: new Map() })
     this.#transcript = transcript
   }
 
@@ -93,7 +100,12 @@ export class Observer {
   }
 
   get #newestCommitted(): Membership & { readonly index: number } {
-    let newest = { index: -1, members: [] as readonly string[], voters: [] as readonly string[] }
+    let newest = {
+      index: -1,
+      members: [] as readonly string[],
+      voters: [] as readonly string[],
+      since: new Map() as ReadonlyMap<string, number>,
+    }
     for (const configuration of this.#configurations.values()) {
       const { index, term } = configuration
       const isCommitted = index === 0 || this.#committed[index]?.term === term
@@ -185,7 +197,8 @@ export class Observer {
   /** A node takes part again: it must know all that it has promised. */
   #begun(machine: Watched, { replica, wal }: Inside): Seen {
     const { recovered } = wal
-    if (replica.status.rebuilding !== undefined) this.#lost(machine)
+    const { rebuilding } = replica.status
+    if (rebuilding !== undefined) this.#lost(machine, rebuilding)
     if (this.#excused.delete(machine.peer)) this.#durable.delete(machine.peer)
     const durable = this.#durable.get(machine.peer)
     if (durable !== undefined) {
@@ -205,6 +218,7 @@ export class Observer {
         () => `${machine.id} had ${savedIndex}/${savedTerm}, and came back with ${has} at that index`,
       )
     }
+    this.#lookAtBase(machine, replica.raft)
     const seen: Seen = {
       replica,
       term: 0,
@@ -219,8 +233,29 @@ export class Observer {
     return seen
   }
 
+  /** What a log begins after has the configuration that held there. One that joined has only what it was told: base 0. */
+  #lookAtBase(machine: Watched, { log }: Core): void {
+    const { index } = log.base
+    const held = [...this.#configurations.values()]
+      .filter(
+        (each) =>
+          each.index <= index && (each.index === 0 || this.#committed[each.index]?.term === each.term),
+      )
+      .reduce((newest, each) => (each.index > newest.index ? each : newest))
+    const voters = log.configurations[0]?.configuration.members.flatMap(({ peer, voter }) =>
+      voter ? [peer] : [],
+    )
+    this.#must(
+      index === 0 || new Set(voters).symmetricDifference(new Set(held.voters)).size === 0,
+      'a log begins with the configuration that held there (rule 4)',
+      () => `${machine.id} at ${index}: ${voters?.join(', ')}, not ${held.voters.join(', ')}`,
+    )
+  }
+
   /** Its node has noticed that its log was lost, and says so: it is held to nothing of what it promised before. */
-  #lost(machine: Watched): void {
+  #lost(machine: Watched, boot: number): void {
+    if (this.#lostAt.get(machine.peer) === boot) return
+    this.#lostAt.set(machine.peer, boot)
     this.#durable.delete(machine.peer)
     this.#losses.set(machine.peer, (this.#losses.get(machine.peer) ?? 0) + 1)
   }
@@ -277,7 +312,8 @@ export class Observer {
     const { index, term, configuration } = entry
     const members = configuration.members.map(({ peer }) => peer)
     const voters = configuration.members.flatMap(({ peer, voter }) => (voter ? [peer] : []))
-    this.#configurations.set(`${index}/${term}`, { index, term, members, voters })
+    const since = new Map(configuration.members.map((member) => [member.peer, member.since]))
+    this.#configurations.set(`${index}/${term}`, { index, term, members, voters, since })
     this.#transcript.write(
       `configuration ${index}/${term}: voters ${voters.join(', ')} of ${members.join(', ')}`,
     )
@@ -433,6 +469,14 @@ export class Observer {
     }
   }
 
+  #mayVote(voter: string): boolean {
+    const boot = this.#lostAt.get(voter)
+    if (boot === undefined) return true
+    return [...this.#configurations.values()].some(
+      ({ index, term, since }) => this.#committed[index]?.term === term && (since.get(voter) ?? 0) >= boot,
+    )
+  }
+
   #voted(voter: string, candidate: string, term: number): void {
     // One that lost its log may vote again in a term in which it voted.
     const key = `${voter}/${term}/${this.#losses.get(voter) ?? 0}`
@@ -443,6 +487,11 @@ export class Observer {
       () => `${voter} voted for ${other} and ${candidate} in ${term}`,
     )
     this.#votes.set(key, candidate)
+    this.#must(
+      this.#mayVote(voter),
+      'who lost its log votes only once a committed configuration says that its past counts no more (rule 7)',
+      () => `${voter} for ${candidate} in ${term}`,
+    )
     const machine = this.#machines.find((one) => one.peer === voter)
     if (machine === undefined) return
     const durable = this.#durableOf(machine)

@@ -199,6 +199,32 @@ export const variants: readonly Variant[] = [
     'return Math.max(previous + 1, Math.floor(now / 1000))',
     'return Math.max(previous, 1)',
   ),
+  one(
+    'loses term and vote with the segment that had them',
+    'store/wal.ts',
+    'hardState: this.#state.hardState,',
+    'hardState: this.recovered.hardState,',
+  ),
+  one(
+    'compacts the log and forgets its configurations',
+    'store/wal.ts',
+    'const configuration = this.#state.configurationAt(index)',
+    'const { configuration } = this.#state.base',
+  ),
+  one(
+    'votes again as soon as it has caught up after the loss of its log',
+    'raft/raft.ts',
+    `    const boot = this.#rebuilding
+    if (boot === undefined) return
+`,
+    `    const boot = this.#rebuilding
+    if (boot === undefined) return
+    if (this.#log.commitIndex === this.#log.lastIndex) {
+      this.#rebuilding = undefined
+      return
+    }
+`,
+  ),
   // ── the state ──────────────────────────────────────────────────────────────────────────────────────────────────
   one(
     'writes the applied index in a batch of its own',
@@ -212,6 +238,13 @@ export const variants: readonly Variant[] = [
     'store/state-writer.ts',
     'const synced = { sync: true }',
     'const synced = { sync: false }',
+  ),
+  one(
+    'serves a state whose rows nobody has checked',
+    'node/state-keeper.ts',
+    '} else if (machine.lastApplied === 0) {',
+    '} else if (machine.lastApplied >= 0) {',
+    84,
   ),
   // ── once only ──────────────────────────────────────────────────────────────────────────────────────────────────
   one(
