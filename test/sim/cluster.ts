@@ -195,7 +195,7 @@ export class Cluster implements Served {
   }
 
   /** Everything that is sound runs from now on, undisturbed. */
-  heal(): void {
+  async heal(): Promise<void> {
     this.#isHealed = true
     for (const machine of this.machines) {
       machine.slowness = 1
@@ -206,11 +206,8 @@ export class Cluster implements Served {
     }
     this.network.heal()
     // Harm that nobody has noticed shows when the process was not stopped in order.
-    for (const machine of this.machines) {
-      if (machine.isRunning && (machine.harm === 'damaged log' || machine.harm === 'state')) {
-        void this.crash(machine, 'process')
-      }
-    }
+    const harmed = this.machines.filter(({ harm }) => harm === 'damaged log' || harm === 'state')
+    for (const machine of harmed) if (machine.isRunning) await this.crash(machine, 'process')
   }
 
   async crash(machine: Machine, how: 'process' | 'power'): Promise<void> {

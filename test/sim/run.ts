@@ -157,7 +157,7 @@ class Story {
   async #heal(): Promise<void> {
     this.#world.transcript.write('all is healed')
     this.#cluster.network.change({ delay: { least: 0, most: 1 }, loss: 0, duplication: 0 })
-    this.#cluster.heal()
+    await this.#cluster.heal()
   }
 
   /** Every node that may be believed serves, in time. */
