@@ -208,6 +208,8 @@ export class Cluster implements Served {
     // Harm that nobody has noticed shows when the process was not stopped in order.
     const harmed = this.machines.filter(({ harm }) => harm === 'damaged log' || harm === 'state')
     for (const machine of harmed) if (machine.isRunning) await this.crash(machine, 'process')
+    // All of them run before anything else is done to them.
+    await this.world.sleep(1)
   }
 
   async crash(machine: Machine, how: 'process' | 'power'): Promise<void> {
