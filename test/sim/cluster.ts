@@ -143,13 +143,17 @@ export class Cluster implements Served {
     stays: (machine: Machine) => boolean,
     isMember: (peer: string) => boolean = () => true,
   ): boolean {
-    return this.observer.possibleConfigurations.every(({ voters }) => {
-      const counted = voters.filter(isMember)
+    const isMajority = (peers: readonly string[]): boolean => {
+      const counted = peers.filter(isMember)
       const sound = this.machines.filter(
         (machine) => machine.harm === undefined && stays(machine) && counted.includes(machine.peer),
       )
       return sound.length * 2 > counted.length
-    })
+    }
+    // A learner may be promoted before anybody notices its damage.
+    return this.observer.possibleConfigurations.every(
+      ({ voters, members }) => isMajority(voters) && isMajority(members),
+    )
   }
 
   /** Whether the cluster can do without the vote of this one. */
@@ -253,7 +257,7 @@ export class Cluster implements Served {
   startLater(machine: Machine): void {
     const delay = this.#chance.happens(0.5) ? this.#chance.below(50) : this.#chance.below(1500)
     this.world.after(this.#isHealed ? 0 : delay, () => {
-      if (machine.isRunning) return
+      if (!machine.mayStart) return
       this.world.transcript.write(`${machine.id} starts`)
       machine.start()
     })

@@ -19,7 +19,7 @@ export function flipLog(cluster: Cluster, chance: Chance): string | undefined {
   if (machine === undefined) return undefined
   const { disk } = machine
   const paths = disk
-    .filesBelow('/data/log/')
+    .filesBelow('/data/log')
     .filter((path) => path.endsWith('.wal') && disk.lastDurable(path) > 0)
   if (paths.length === 0) return undefined
   // The newest holds what no other proves.

@@ -185,7 +185,9 @@ function slowControl(cluster: Cluster, chance: Chance): string | undefined {
   const follower = chance.pick(others)
   world.after(slow + chance.below(50), () => {
     if (cluster.isHealed || !cluster.stoppable.includes(follower)) return
-    void follower.crash().then(() => follower.start())
+    void follower.crash().then(() => {
+      if (follower.mayStart) follower.start()
+    })
   })
   return `to ${leader.id} by ${slow} ms, and ${follower.id} starts anew`
 }
@@ -213,7 +215,7 @@ function ambush(cluster: Cluster, chance: Chance): string | undefined {
   else {
     // The start that follows is what is disturbed.
     void cluster.crash(machine, how).then(() => {
-      machine.start()
+      if (machine.mayStart) machine.start()
       lay()
     })
   }
@@ -421,6 +423,8 @@ export async function wipeMost(cluster: Cluster): Promise<string | undefined> {
   for (const machine of cluster.running) await machine.crash()
   const wiped = founders.filter((machine) => machine !== spared)
   for (const machine of wiped) {
+    // Somebody may have started it while another's disk was being emptied.
+    if (machine.isRunning) await machine.crash()
     await machine.format()
     cluster.harm(machine, 'lost log')
     cluster.startLater(machine)

@@ -56,6 +56,7 @@ export class Machine {
   #node: Node | undefined
   #process: Process
   #running = false
+  #isHeld = false
   /** Something happens within a call of the disk to come: after so many others. */
   #ambush: { calls: number; readonly run: () => void } | undefined
   /** A simple factor on the times of the disk: above 1 it is slow. */
@@ -86,6 +87,11 @@ export class Machine {
     return this.#running
   }
 
+  /** Whether its process may be started: it does not run, and nobody is at work on its disk. */
+  get mayStart(): boolean {
+    return !this.#running && !this.#isHeld
+  }
+
   /** The node, while its process runs and has come far enough to be asked. */
   get node(): Node | undefined {
     return this.#node
@@ -106,10 +112,12 @@ export class Machine {
 
   /** Formats the disk: an empty data directory is all there is. */
   async format(): Promise<void> {
+    this.#isHeld = true
     this.#disk = this.#newDisk()
     this.#states = new Map()
     await this.#disk.makeDirectory(dataDirectory)
     await this.#disk.syncDirectory('/')
+    this.#isHeld = false
   }
 
   /** The LevelDB that the log names, and where it lies; undefined before the node takes part. */
@@ -196,9 +204,12 @@ export class Machine {
 
   async #openLevel(directory: string): Promise<MemoryState> {
     const place = this.#disk.directoryAt(directory)
+    const known = this.#states.get(place)
+    // A handle that was closed is of no use any more, and what poisoned it ended with it.
     const state =
-      this.#states.get(place) ??
-      new MemoryState({ pause: () => this.#pause('write'), remembered: rememberedBatches })
+      known?.status === 'closed'
+        ? await known.restart()
+        : (known ?? new MemoryState({ pause: () => this.#pause('write'), remembered: rememberedBatches }))
     this.#states.set(place, state)
     await state.open()
     return state
