@@ -74,8 +74,8 @@ const spaceMs = 1000
 const proveMs = 200
 /** How long a founding question may take. */
 const askMs = 2000
-/** How long a part of a snapshot may take; the last one waits until the whole of it was checked. */
-const snapshotMs = 60_000
+/** How long a part of a snapshot may take on a line that may have gone dead without a word; then it is asked for again. */
+const snapshotMs = 10_000
 
 export class Node implements NodeSurface {
   readonly id: string

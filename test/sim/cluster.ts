@@ -242,8 +242,10 @@ export class Cluster implements Served {
     for (const machine of this.machines) {
       const at = this.#harmedAt.get(machine)
       if (machine.harm === undefined || machine.harm === 'lost log' || at === undefined) continue
+      // A write that goes astray harms when it comes, not when it was ordered.
+      if (machine.disk.isAstray) this.#harmedAt.set(machine, { ...at, starts: machine.starts })
       const { node, liveState } = machine
-      if (node === undefined || node.unreadiness().length > 0) continue
+      if (machine.disk.isAstray || node === undefined || node.unreadiness().length > 0) continue
       const isLater = machine.starts > at.starts
       const isReplaced = liveState?.directory !== at.directory
       const isWhole = machine.harm === 'state' ? isReplaced || (isLater && machine.isChecked) : isLater
