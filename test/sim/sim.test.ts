@@ -8,7 +8,7 @@ import { edited } from './variant-run.ts'
 import { variants } from './variants.ts'
 
 describe('the simulated cluster', () => {
-  it.each([...failedSeeds(), ...seedsFrom(1, 20)])('keeps every promise (seed %i)', async (seed) => {
+  it.each([...failedSeeds(), ...seedsFrom(1, 8)])('keeps every promise (seed %i)', async (seed) => {
     const report = await runSeed(seed)
     expect(
       report.violation,
@@ -16,7 +16,7 @@ describe('the simulated cluster', () => {
     ).toBeUndefined()
   })
 
-  it.each([3, 14, 23])('does the same again for the same seed (seed %i)', async (seed) => {
+  it.each([3, 14])('does the same again for the same seed (seed %i)', async (seed) => {
     const [first, second] = [await runSeed(seed), await runSeed(seed)]
     expect(first.hash).toBe(second.hash)
     expect(first.events).toBe(second.events)
