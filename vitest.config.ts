@@ -3,9 +3,17 @@ import { defineConfig } from 'vitest/config'
 // Four projects: `unit` has everything that runs in one process, `integration` starts real node processes. What takes longer,
 // `long` with real processes and `sim` with hundreds of simulated clusters, `npm test` leaves to `npm run test:long`.
 
-const longOnes = ['catch-up', 'chaos', 'members', 'once', 'rot'].map(
-  (name) => `test/integration/${name}.test.ts`,
-)
+const longOnes = [
+  'catch-up',
+  'chaos',
+  'failover',
+  'members',
+  'once',
+  'power',
+  'recover',
+  'rolling',
+  'rot',
+].map((name) => `test/integration/${name}.test.ts`)
 
 /** Real processes want the machine for themselves. */
 const alone = { testTimeout: 90_000, hookTimeout: 60_000, fileParallelism: false }
