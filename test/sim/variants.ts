@@ -17,6 +17,16 @@ const one = (name: string, file: string, find: string, replace: string, seed = 1
   seed,
 })
 
+/**
+ * Caught in hundreds of seeds or not at all yet: faults that meet so rarely are still to be brought together. `npm run sim --
+ * --variants` tries them; named tests elsewhere hold the program to what they break.
+ */
+export const elusive: ReadonlySet<string> = new Set([
+  'asks under read ids that repeat after a restart',
+  'changes its members twice at once',
+  'takes an answer to an old round for one to the last',
+])
+
 export const variants: readonly Variant[] = [
   // ── votes ──────────────────────────────────────────────────────────────────────────────────────────────────────
   one(
