@@ -12,7 +12,7 @@ export type OpenJob = {
   readonly valueBytes: number
   readonly connections: number
 } & (
-  | { readonly type: 'fill'; readonly keys: number }
+  | { readonly type: 'fill'; readonly from: number; readonly keys: number }
   | { readonly type: 'rate'; readonly perSecond: number; readonly keys: number }
 )
 
@@ -72,10 +72,10 @@ function tell(report: Report): void {
 async function fill(job: Extract<OpenJob, { type: 'fill' }>): Promise<void> {
   const write = writer(job)
   const begun = performance.now()
-  let next = 0
+  let next = job.from
   let failed = 0
   const one = async () => {
-    while (next < job.keys) {
+    while (next < job.from + job.keys) {
       const key = `fill-${next++}`
       // What failed is tried again, so that in the end all are there.
       while (!(await write(key))) failed++
