@@ -94,7 +94,7 @@ export const damageFaults: readonly Fault[] = [
         what: `syncs of ${nodes.join(', ')} take ${ms} ms longer`,
         nodes,
         heal: async () => {
-          for (const id of nodes) await aim.ground.seat(id).disk.setSyncDelay(0)
+          for (const id of aim.ground.stillHere(nodes)) await aim.ground.seat(id).disk.setSyncDelay(0)
         },
       }
     },

@@ -108,7 +108,7 @@ const processFaults: readonly Fault[] = [
         what: `clock of ${nodes.join(', ')} ${minutes < 0 ? '−' : '+'}${inTime(Math.abs(minutes))}`,
         nodes,
         heal: async () => {
-          for (const id of nodes) await aim.ground.setClock(id, 0)
+          for (const id of aim.ground.stillHere(nodes)) await aim.ground.setClock(id, 0)
         },
       }
     },

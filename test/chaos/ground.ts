@@ -155,6 +155,11 @@ export class Ground implements AsyncDisposable {
     await this.writeConfiguration()
   }
 
+  /** Of these, the nodes that were not removed meanwhile: what is undone when a fault ends is undone for them. */
+  stillHere(ids: readonly string[]): readonly string[] {
+    return ids.filter((id) => this.#seats.has(id))
+  }
+
   seat(id: string): Seat {
     const seat = this.#seats.get(id)
     if (seat === undefined) throw new Error(`There is no node ${id}`)
