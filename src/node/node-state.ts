@@ -1,49 +1,64 @@
-// The replicated state as a node shows it from its first moment on: empty until the node takes part.
+// The replicated state as a node shows it: nothing until the node takes part, and never an older one than it has shown.
 
 import { TrivetError } from '../errors.ts'
 import type { StateMachine } from '../store/state-machine.ts'
 import type { Item, ListPage, ListQuery, StateReader, StoreStatus, Token } from '../store/types.ts'
 
-/** Before the node takes part it knows no token and no store, so whoever asks is made to wait for it or refused. */
+/**
+ * Between a barrier and the read behind it the state may be lost, or opened again from what was durable of it. Whoever
+ * reads then is told `not-ready`: "there is no such key" and "this token is not valid" are answers only a state can give.
+ */
 export class NodeState implements StateReader {
   #machine: StateMachine | undefined
+  /** How far the state had come that was shown before this one. */
+  #least = 0
 
   /** From now on what this state machine has applied is shown; nothing, while there is none that is known to be whole. */
   show(machine: StateMachine | undefined): void {
+    this.#least = Math.max(this.#least, this.lastApplied)
     this.#machine = machine
   }
 
+  /** 0 while there is no state. */
   get revision(): number {
     return this.#machine?.revision ?? 0
   }
 
+  /** 0 while there is no state. */
   get lastApplied(): number {
     return this.#machine?.lastApplied ?? 0
   }
 
   get clusterId(): string {
-    return this.#machine?.clusterId ?? ''
+    return this.#shown().clusterId
   }
 
   token(hash: string): Token | undefined {
-    return this.#machine?.token(hash)
+    return this.#shown().token(hash)
   }
 
   store(name: string): StoreStatus | undefined {
-    return this.#machine?.store(name)
+    return this.#shown().store(name)
   }
 
   stores(): readonly StoreStatus[] {
-    return this.#machine?.stores() ?? []
+    return this.#shown().stores()
   }
 
   async get(store: string, key: Uint8Array): Promise<Item | undefined> {
-    return this.#machine?.get(store, key)
+    return this.#shown().get(store, key)
   }
 
   async list(query: ListQuery, options?: { signal?: AbortSignal | undefined }): Promise<ListPage> {
-    if (this.#machine === undefined)
-      throw new TrivetError('no-such-store', `There is no store ${query.store}`)
-    return this.#machine.list(query, options)
+    return this.#shown().list(query, options)
+  }
+
+  #shown(): StateMachine {
+    const machine = this.#machine
+    if (machine !== undefined && machine.lastApplied >= this.#least) return machine
+    throw new TrivetError(
+      'not-ready',
+      'This node has no state to answer from at the moment. Ask another one.',
+    )
   }
 }

@@ -200,7 +200,10 @@ export type StoreStatus = StoreDefinition & {
   readonly bytes: number
 }
 
-/** What may be read of the replicated state on this node, as far as it has been applied here. */
+/**
+ * What may be read of the replicated state on this node, as far as it has been applied here. A node throws `not-ready` while
+ * it has no state that is known to be whole.
+ */
 export interface StateReader {
   /** The revision of the last write applied here. */
   readonly revision: number
