@@ -64,8 +64,20 @@ function digestOf(command: KeyCommand): Uint8Array {
     condition.type === 'revision' ? condition.revisions.join() : condition.type,
   )
   const head = [type, store, Buffer.from(key).toString('base64'), names]
-  if (command.type === 'delete') return sha256(JSON.stringify(head))
-  return sha256(JSON.stringify([...head, command.contentType]), command.value)
+  switch (command.type) {
+    case 'delete':
+      return sha256(JSON.stringify(head))
+    case 'set': {
+      const { contentType, ttl, value } = command
+      return sha256(JSON.stringify([...head, contentType, ...(ttl === undefined ? [] : [ttl])]), value)
+    }
+    case 'increment':
+      return sha256(JSON.stringify([...head, String(command.delta), command.ttl ?? null]))
+    case 'touch':
+      return sha256(JSON.stringify([...head, command.ttl]))
+    default:
+      throw new Error(`No digest for command ${command satisfies never}`)
+  }
 }
 
 function sha256(...parts: readonly (string | Uint8Array)[]): Uint8Array {

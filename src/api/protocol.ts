@@ -115,7 +115,7 @@ export type GrantDescription = {
 
 /** Who the token of a request speaks for. An admin has no grants: it may open everything. */
 export type Me = {
-  readonly principal: { readonly type: 'admin' | 'monitor' | 'component'; readonly name: string }
+  readonly principal: { readonly type: 'admin' | 'monitor' | 'component' | 'app'; readonly name: string }
   readonly grants: readonly GrantDescription[]
 }
 

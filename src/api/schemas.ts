@@ -104,7 +104,10 @@ export const StoreList = Type.Object(
 
 export const Me = Type.Object(
   {
-    principal: Type.Object({ type: Type.Enum(['admin', 'monitor', 'component']), name: Type.String() }),
+    principal: Type.Object({
+      type: Type.Enum(['admin', 'monitor', 'component', 'app']),
+      name: Type.String(),
+    }),
     grants: Type.Array(
       Type.Object({
         store: Type.String(),

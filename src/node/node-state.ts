@@ -1,8 +1,19 @@
 // The replicated state as a node shows it: nothing until the node takes part, and never an older one than it has shown.
 
 import { TrivetError } from '../errors.ts'
+import type { Place } from '../store/places.ts'
 import type { StateMachine } from '../store/state-machine.ts'
-import type { Item, ListPage, ListQuery, StateReader, StoreStatus, Token } from '../store/types.ts'
+import type {
+  AppStatus,
+  ConsistentRead,
+  Due,
+  Item,
+  ListPage,
+  ListQuery,
+  StateReader,
+  StoreStatus,
+  Token,
+} from '../store/types.ts'
 
 /**
  * Between a barrier and the read behind it the state may be lost, or opened again from what was durable of it. Whoever
@@ -37,20 +48,44 @@ export class NodeState implements StateReader {
     return this.#shown().token(hash)
   }
 
-  store(name: string): StoreStatus | undefined {
-    return this.#shown().store(name)
+  tokens(): readonly Token[] {
+    return this.#shown().tokens()
+  }
+
+  store(store: Place): StoreStatus | undefined {
+    return this.#shown().store(store)
   }
 
   stores(): readonly StoreStatus[] {
     return this.#shown().stores()
   }
 
-  async get(store: string, key: Uint8Array): Promise<Item | undefined> {
+  apps(): readonly AppStatus[] {
+    return this.#shown().apps()
+  }
+
+  async get(store: Place, key: Uint8Array): Promise<Item | undefined> {
     return this.#shown().get(store, key)
+  }
+
+  async getMany(store: Place, keys: readonly Uint8Array[]): Promise<readonly (Item | undefined)[]> {
+    return this.#shown().getMany(store, keys)
   }
 
   async list(query: ListQuery, options?: { signal?: AbortSignal | undefined }): Promise<ListPage> {
     return this.#shown().list(query, options)
+  }
+
+  async openRead(): Promise<ConsistentRead> {
+    return this.#shown().openRead()
+  }
+
+  async due(now: number, limit: number): Promise<Due> {
+    return this.#shown().due(now, limit)
+  }
+
+  dropped(): readonly number[] {
+    return this.#shown().dropped()
   }
 
   #shown(): StateMachine {

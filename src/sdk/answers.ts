@@ -44,7 +44,7 @@ export function readMe(answer: Answer): Me {
     const principal = fields(body['principal'])
     return {
       principal: {
-        type: oneOf(principal, 'type', ['admin', 'monitor', 'component']),
+        type: oneOf(principal, 'type', ['admin', 'monitor', 'component', 'app']),
         name: string(principal, 'name'),
       },
       grants: list(body, 'grants').map((grant) => ({

@@ -2,7 +2,37 @@
 
 import assert from 'node:assert/strict'
 import { Packr } from 'msgpackr'
-import type { Command, CommandBatch, Condition, KeyCommand, NumberedCommand, Once } from './types.ts'
+import {
+  givenTtl,
+  isCount,
+  listOf,
+  packAdminFields,
+  packCondition,
+  packDelta,
+  packDue,
+  packOnce,
+  packOperation,
+  packTransactionCondition,
+  packTtl,
+  unpackAdminFields,
+  unpackCondition,
+  unpackDelta,
+  unpackDue,
+  unpackOnce,
+  unpackOperation,
+  unpackTransactionCondition,
+  unpackTtl,
+} from './command-shapes.ts'
+import type {
+  AdminCommand,
+  Command,
+  CommandBatch,
+  KeyCommand,
+  NumberedCommand,
+  Once,
+  Operation,
+  RepeatableCommand,
+} from './types.ts'
 
 /**
  * The highest command version this build writes and understands (`safety.md`, rule 21). A command is written in the lowest
@@ -10,6 +40,7 @@ import type { Command, CommandBatch, Condition, KeyCommand, NumberedCommand, Onc
  *
  *   1  set, delete
  *   2  openSession; set and delete that say how the client repeats them (`once`)
+ *   3  all others; set with a time to live
  */
 export const commandVersion = 2
 
@@ -30,19 +61,60 @@ export class UnknownCommandError extends Error {
 // records and shared structures every command can be read alone.
 const packr = new Packr({ useRecords: false, moreTypes: false, int64AsType: 'number' })
 
-const typeNumbers = { set: 1, delete: 2, openSession: 3 } as const
-const conditionNumbers = { exists: 1, absent: 2, revision: 3 } as const
-const onceNumbers = { session: 1, key: 2 } as const
+const typeNumbers = {
+  set: 1,
+  delete: 2,
+  openSession: 3,
+  increment: 4,
+  touch: 5,
+  deleteRange: 6,
+  transaction: 7,
+  createStore: 8,
+  dropStore: 9,
+  mintToken: 10,
+  revokeToken: 11,
+  rotateToken: 12,
+  removeApp: 13,
+  expire: 14,
+  collect: 15,
+} as const satisfies Record<Command['type'], number>
+
+const types = new Map<unknown, Command['type']>(
+  Object.entries(typeNumbers).map(([type, number]) => [number, type as Command['type']]),
+)
 
 /** The bytes are a view into a buffer shared with commands encoded about the same time: never write to them. */
 export function encodeCommand(command: Command): Uint8Array {
   switch (command.type) {
     case 'set':
-      return packKeyCommand(command, [command.value, command.contentType])
+      return packSet(command)
     case 'delete':
-      return packKeyCommand(command, [])
+      return packPlain(command, [])
+    case 'increment':
+      return packLater(command, [...keyFields(command), packDelta(command.delta), packTtl(command.ttl)])
+    case 'touch':
+      return packLater(command, [...keyFields(command), packTtl(command.ttl)])
+    case 'deleteRange':
+      return packLater(command, [command.store, command.prefix])
+    case 'transaction':
+      return packLater(command, [
+        command.if.map(packTransactionCondition),
+        command.then.map(packOperation),
+        command.else.map(packOperation),
+      ])
+    case 'createStore':
+    case 'dropStore':
+    case 'mintToken':
+    case 'revokeToken':
+    case 'rotateToken':
+    case 'removeApp':
+      return packLater(command, packAdminFields(command))
     case 'openSession':
       return packr.pack([2, typeNumbers.openSession, command.token, command.session])
+    case 'expire':
+      return packr.pack([3, typeNumbers.expire, command.records.map(packDue), command.tokens])
+    case 'collect':
+      return packr.pack([3, typeNumbers.collect, command.store])
     default:
       throw new assert.AssertionError({ message: `No encoding for command ${command satisfies never}` })
   }
@@ -52,13 +124,30 @@ export function encodeCommand(command: Command): Uint8Array {
 export function isGrowing(command: Command): boolean {
   switch (command.type) {
     case 'set':
+    case 'increment':
+    case 'touch':
+    case 'createStore':
+    case 'mintToken':
+    case 'rotateToken':
       return true
+    case 'transaction':
+      return [...command.then, ...command.else].some(grows)
     case 'delete':
+    case 'deleteRange':
+    case 'dropStore':
+    case 'revokeToken':
+    case 'removeApp':
     case 'openSession':
+    case 'expire':
+    case 'collect':
       return false
     default:
       throw new assert.AssertionError({ message: `No answer for command ${command satisfies never}` })
   }
+}
+
+function grows({ type }: Operation): boolean {
+  return type === 'set' || type === 'increment' || type === 'touch'
 }
 
 /** The version of the command in these bytes, which any build can tell; undefined for bytes that are no command. */
@@ -69,11 +158,26 @@ export function commandVersionOf(bytes: Uint8Array): number | undefined {
   return version !== undefined && version < 0x80 ? version : undefined
 }
 
-function packKeyCommand(command: KeyCommand, rest: readonly unknown[]): Uint8Array {
-  const { type, token, store, key, once } = command
-  const conditions = command.conditions.map(packCondition)
-  const fields = [typeNumbers[type], token, store, key, conditions, ...rest]
+function packSet(command: Extract<KeyCommand, { type: 'set' }>): Uint8Array {
+  const { value, contentType, ttl } = command
+  if (ttl === undefined) return packPlain(command, [value, contentType])
+  return packLater(command, [...keyFields(command), value, contentType, packTtl(ttl)])
+}
+
+/** A command that the first version has, in that or in the second. */
+function packPlain(command: KeyCommand, rest: readonly unknown[]): Uint8Array {
+  const { type, token, once } = command
+  const fields = [typeNumbers[type], token, ...keyFields(command), ...rest]
   return packr.pack(once === undefined ? [1, ...fields] : [2, ...fields, packOnce(once)])
+}
+
+/** From the third version on, how a client repeats a command comes last, and is null where it does not. */
+function packLater({ type, token, once }: RepeatableCommand, fields: readonly unknown[]): Uint8Array {
+  return packr.pack([3, typeNumbers[type], token, ...fields, once === undefined ? null : packOnce(once)])
+}
+
+function keyFields({ store, key, conditions }: KeyCommand): readonly unknown[] {
+  return [store, key, conditions.map(packCondition)]
 }
 
 /**
@@ -82,63 +186,146 @@ function packKeyCommand(command: KeyCommand, rest: readonly unknown[]): Uint8Arr
  * receiver of forwarded commands calls this once at the door and drops what throws.
  */
 export function decodeCommand(bytes: Uint8Array): Command {
-  const fields: unknown = unpack(bytes)
-  assert(Array.isArray(fields), 'A command is an array')
-  const [version, type, ...rest]: readonly unknown[] = fields
-  if (version !== 1 && version !== 2) throw new UnknownCommandError(version, type)
-  if (type === typeNumbers.openSession && version === 2) {
-    const [token, session] = rest
-    assert(rest.length === 2, 'A command to open a session has four fields')
-    assert(typeof token === 'string' && typeof session === 'string', 'Who opens which session is text')
-    return { type: 'openSession', token, session }
+  const [version, number, ...rest] = listOf(unpack(bytes), 'A command is an array')
+  const type = types.get(number)
+  if (type === undefined) throw new UnknownCommandError(version, number)
+  switch (version) {
+    case 1:
+      if (type === 'set' || type === 'delete') return unpackPlain(type, {}, rest)
+      break
+    case 2:
+      if (type === 'openSession') return unpackOpenSession(rest)
+      if (type === 'set' || type === 'delete')
+        return unpackPlain(type, { once: unpackOnce(rest.pop()) }, rest)
+      break
+    case 3:
+      if (type === 'expire' || type === 'collect') return unpackOwn(type, rest)
+      if (type !== 'openSession' && type !== 'delete') return unpackLater(type, rest)
   }
-  if (type !== typeNumbers.set && type !== typeNumbers.delete) throw new UnknownCommandError(version, type)
-  return unpackKeyCommand(type, version === 2 ? { once: unpackOnce(rest.pop()) } : {}, rest)
+  throw new UnknownCommandError(version, number)
 }
 
-function unpackKeyCommand(
-  type: 1 | 2,
-  once: { readonly once?: Once },
-  [token, store, key, conditions, ...rest]: readonly unknown[],
-): KeyCommand {
+type Repeated = { readonly once?: Once }
+
+function unpackPlain(type: 'set' | 'delete', once: Repeated, fields: readonly unknown[]): KeyCommand {
+  const [token, store, key, conditions, ...rest] = fields
+  const common = { ...unpackKeyFields(token, store, key, conditions), ...once }
+  if (type === 'delete') {
+    assert(rest.length === 0, 'A delete brings nothing else')
+    return { type, ...common }
+  }
+  assert(rest.length === 2, 'A set brings two fields more')
+  return { type, ...common, ...unpackContent(rest) }
+}
+
+function unpackKeyFields(token: unknown, store: unknown, key: unknown, conditions: unknown) {
   assert(typeof token === 'string' && typeof store === 'string', 'A command names its token and its store')
   assert(key instanceof Uint8Array, 'A command names its key')
-  assert(Array.isArray(conditions), 'A command lists its conditions')
-  const common = { token, store, key, conditions: conditions.map(unpackCondition), ...once }
-  if (type === typeNumbers.delete) {
-    assert(rest.length === 0, 'A delete brings nothing else')
-    return { type: 'delete', ...common }
+  return {
+    token,
+    store,
+    key,
+    conditions: listOf(conditions, 'A command lists its conditions').map(unpackCondition),
   }
-  const [value, contentType] = rest
-  assert(rest.length === 2, 'A set brings two fields more')
+}
+
+function unpackContent([value, contentType]: readonly unknown[]) {
   assert(value instanceof Uint8Array && typeof contentType === 'string', 'A set brings a value and its type')
-  return { type: 'set', ...common, value, contentType }
+  return { value, contentType }
 }
 
-function packOnce(once: Once): readonly unknown[] {
-  return once.type === 'session'
-    ? [onceNumbers.session, once.session, once.seq, once.acked]
-    : [onceNumbers.key, once.key, once.digest]
+function unpackOpenSession([token, session, ...rest]: readonly unknown[]): Command {
+  assert(rest.length === 0, 'A command to open a session has four fields')
+  assert(typeof token === 'string' && typeof session === 'string', 'Who opens which session is text')
+  return { type: 'openSession', token, session }
 }
 
-function unpackOnce(once: unknown): Once {
-  assert(Array.isArray(once), 'How a write is repeated is an array')
-  const [type, ...rest]: readonly unknown[] = once
-  if (type === onceNumbers.session) {
-    const [session, seq, acked] = rest
-    assert(rest.length === 3 && typeof session === 'string', 'A write of a session names it')
-    assert(isCount(seq) && isCount(acked) && acked < seq, 'A session counts its writes up')
-    return { type: 'session', session, seq, acked }
+function unpackOwn(type: 'expire' | 'collect', [first, second, ...rest]: readonly unknown[]): Command {
+  assert(rest.length === 0, "A node's own command brings no more")
+  if (type === 'collect') {
+    assert(isCount(first) && second === undefined, 'A store is collected by its number')
+    return { type, store: first }
   }
-  const [key, digest] = rest
-  assert(type === onceNumbers.key && rest.length === 2, 'A write is repeated in one of two ways')
-  assert(typeof key === 'string' && /^[\x21-\x7e]{1,128}$/.test(key), 'An idempotency key is visible ASCII')
-  assert(digest instanceof Uint8Array && digest.length === 32, 'A digest is SHA-256')
-  return { type: 'key', key, digest }
+  const tokens = listOf(second, 'What expires lists tokens')
+  assert(tokens.every(isText), 'Tokens expire by their hashes')
+  return { type, records: listOf(first, 'What expires lists records').map(unpackDue), tokens }
 }
 
-function isCount(value: unknown): value is number {
-  return isNumber(value) && Number.isSafeInteger(value) && value >= 0
+function unpackLater(
+  type: Exclude<RepeatableCommand['type'], 'delete'>,
+  [token, ...rest]: readonly unknown[],
+): RepeatableCommand {
+  assert(typeof token === 'string', 'A command names its token')
+  const last = rest.at(-1)
+  const once = last === null ? {} : { once: unpackOnce(last) }
+  const fields = rest.slice(0, -1)
+  const brings = (count: number): void => assert(fields.length === count, `${type} has ${count} fields`)
+  switch (type) {
+    case 'set':
+    case 'increment':
+    case 'touch': {
+      const [store, key, conditions, ...more] = fields
+      return unpackKeyed(type, { ...unpackKeyFields(token, store, key, conditions), ...once }, more)
+    }
+    case 'deleteRange': {
+      const [store, prefix] = fields
+      brings(2)
+      assert(typeof store === 'string' && prefix instanceof Uint8Array, 'A range lies in a store')
+      return { type, token, store, prefix, ...once }
+    }
+    case 'transaction': {
+      brings(3)
+      const [conditions, then, otherwise] = fields.map((list) =>
+        listOf(list, 'A transaction has three lists'),
+      )
+      return {
+        type,
+        token,
+        if: (conditions ?? []).map(unpackTransactionCondition),
+        // biome-ignore lint/suspicious/noThenProperty: the contract's name for it; no array can be called.
+        then: (then ?? []).map(unpackOperation),
+        else: (otherwise ?? []).map(unpackOperation),
+        ...once,
+      }
+    }
+    default:
+      brings(adminFieldCounts[type])
+      return { token, ...unpackAdminFields(type, fields), ...once }
+  }
+}
+
+function unpackKeyed(
+  type: 'set' | 'increment' | 'touch',
+  common: ReturnType<typeof unpackKeyFields> & Repeated,
+  fields: readonly unknown[],
+): KeyCommand {
+  const [first, second, third] = fields
+  switch (type) {
+    case 'set':
+      assert(fields.length === 3, 'A set brings three fields more')
+      return { type, ...common, ...unpackContent([first, second]), ...unpackTtl(third) }
+    case 'increment':
+      assert(fields.length === 2, 'An increment brings two fields more')
+      return { type, ...common, delta: unpackDelta(first), ...unpackTtl(second) }
+    case 'touch':
+      assert(fields.length === 1, 'A touch brings one field more')
+      return { type, ...common, ttl: givenTtl(first) }
+    default:
+      throw new assert.AssertionError({ message: `No decoding for command ${type satisfies never}` })
+  }
+}
+
+const adminFieldCounts: Record<AdminCommand['type'], number> = {
+  createStore: 3,
+  dropStore: 1,
+  mintToken: 4,
+  revokeToken: 1,
+  rotateToken: 3,
+  removeApp: 1,
+}
+
+function isText(value: unknown): value is string {
+  return typeof value === 'string'
 }
 
 function unpack(bytes: Uint8Array): unknown {
@@ -149,25 +336,6 @@ function unpack(bytes: Uint8Array): unknown {
       message: `A command of ${bytes.length} bytes is not msgpack: ${cause}`,
     })
   }
-}
-
-function packCondition(condition: Condition): readonly number[] {
-  return condition.type === 'revision'
-    ? [conditionNumbers.revision, ...condition.revisions]
-    : [conditionNumbers[condition.type]]
-}
-
-function unpackCondition(condition: unknown): Condition {
-  assert(Array.isArray(condition), 'A condition is an array')
-  const [type, ...revisions]: readonly unknown[] = condition
-  if (type === conditionNumbers.exists && revisions.length === 0) return { type: 'exists' }
-  if (type === conditionNumbers.absent && revisions.length === 0) return { type: 'absent' }
-  assert(type === conditionNumbers.revision && revisions.every(isNumber), 'A condition is one of three kinds')
-  return { type: 'revision', revisions }
-}
-
-function isNumber(value: unknown): value is number {
-  return typeof value === 'number'
 }
 
 // The frame of an entry's data. Integers are big-endian; `varint` is seven bits a byte, lowest first.

@@ -1,5 +1,6 @@
 // What a principal may open: the one judgement behind every door and in apply, so that they never differ.
 
+import { ownStore } from './places.ts'
 import type { Grant, Principal } from './types.ts'
 
 /** What is about to be opened. `within`: the key, or the prefix of a range; absent when the store as such is meant. */
@@ -18,6 +19,8 @@ export function permits(principal: Principal, target: Target): boolean {
       return false
     case 'component':
       return principal.grants.some((grant) => covers(grant, target))
+    case 'app':
+      return target.store === ownStore
     default:
       return principal satisfies never
   }

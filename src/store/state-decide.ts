@@ -1,6 +1,7 @@
 // What a command comes to: a pure function of the command and what the state holds for it, equal on every member.
 
 import assert from 'node:assert/strict'
+import { UnknownCommandError } from './commands.ts'
 import { permits } from './grants.ts'
 import { asBuffer, type StoredRecord } from './record.ts'
 import type { Condition, KeyCommand, Outcome, StoreDefinition, Token } from './types.ts'
@@ -54,6 +55,9 @@ export function decide(command: KeyCommand, circumstances: Circumstances): Decis
       const deleted = present !== undefined
       return { type: deleted ? 'remove' : 'nothing', outcome: { type: 'deleted', revision, deleted } }
     }
+    case 'increment':
+    case 'touch':
+      throw new UnknownCommandError(3, command.type)
     default:
       throw new assert.AssertionError({ message: `No meaning for command ${command satisfies never}` })
   }

@@ -144,7 +144,7 @@ function isOver({ time }: { readonly time: number }, now: number): boolean {
 }
 
 // seal | moment | digest, 32 bytes | principal length u16 | principal | outcome
-const keyFormat = 1
+const keyFormat = 2
 const fixedSize = sealSize + momentSize + 32 + 2
 
 function encodeKey(key: Buffer, { moment, principal, digest, outcome }: Remembered): Buffer {

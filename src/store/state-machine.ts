@@ -3,7 +3,9 @@
 import assert from 'node:assert/strict'
 import { TrivetError } from '../errors.ts'
 import type { Configuration, Entry } from '../raft/types.ts'
+import { UnknownCommandError } from './commands.ts'
 import { rowName } from './overlay.ts'
+import { nameOf, type Place } from './places.ts'
 import { decodeRecord, encodeRecord, StateDamagedError } from './record.ts'
 import { decide } from './state-decide.ts'
 import type { Ledger } from './state-digest.ts'
@@ -31,6 +33,9 @@ import { readMeta, type Verified, type VerifyOptions, verify } from './state-ver
 import { type Captured, type StateLevel, StateWriter, writeBatch } from './state-writer.ts'
 import type {
   Applied,
+  AppStatus,
+  ConsistentRead,
+  Due,
   Founding,
   Item,
   KeyCommand,
@@ -301,8 +306,14 @@ export class StateMachine implements StateReader {
     return this.#tokens.get(hash)
   }
 
-  store(name: string): StoreStatus | undefined {
-    const store = this.#stores.get(name)
+  tokens(): readonly Token[] {
+    return [...this.#tokens.values()].sort((left, right) =>
+      Buffer.compare(Buffer.from(left.name), Buffer.from(right.name)),
+    )
+  }
+
+  store(place: Place): StoreStatus | undefined {
+    const store = this.#storeAt(place)
     return store === undefined ? undefined : statusOf(store)
   }
 
@@ -311,9 +322,17 @@ export class StateMachine implements StateReader {
     return [...this.#stores.values()].map(statusOf).sort((left, right) => left.number - right.number)
   }
 
-  async get(store: string, key: Uint8Array): Promise<Item | undefined> {
+  apps(): readonly AppStatus[] {
+    return []
+  }
+
+  #storeAt(place: Place): OpenStore | undefined {
+    return typeof place === 'string' ? this.#stores.get(place) : undefined
+  }
+
+  async get(place: Place, key: Uint8Array): Promise<Item | undefined> {
     this.#checkUsable()
-    const open = this.#stores.get(store)
+    const open = this.#storeAt(place)
     if (open === undefined) return undefined
     const rowKey = recordKey(open.number, key)
     const waiting = this.#ledger.overlay.get(rowName(rowKey))
@@ -327,8 +346,9 @@ export class StateMachine implements StateReader {
     const { signal } = options
     signal?.throwIfAborted()
     this.#checkUsable()
-    const store = this.#stores.get(query.store)
-    if (store === undefined) throw new TrivetError('no-such-store', `There is no store ${query.store}.`)
+    const store = this.#storeAt(query.store)
+    if (store === undefined)
+      throw new TrivetError('no-such-store', `There is no store ${nameOf(query.store)}.`)
     await orAborted(this.#writer.flush(), signal)
     return this.#reading(async () => {
       const snapshot = this.#level.snapshot()
@@ -340,6 +360,45 @@ export class StateMachine implements StateReader {
         await snapshot.close()
       }
     })
+  }
+
+  async getMany(place: Place, keys: readonly Uint8Array[]): Promise<readonly (Item | undefined)[]> {
+    return Promise.all(keys.map((key) => this.get(place, key)))
+  }
+
+  async openRead(): Promise<ConsistentRead> {
+    await this.flush()
+    return this.#reading(async () => {
+      const snapshot = this.#level.snapshot()
+      const numbers = new Map([...this.#stores].map(([name, { number }]) => [name, number]))
+      try {
+        const { revision } = await readMeta(this.#level, snapshot)
+        return {
+          revision,
+          list: async (query, { signal } = {}) => {
+            this.#checkUsable()
+            const store = typeof query.store === 'string' ? numbers.get(query.store) : undefined
+            if (store === undefined) {
+              throw new TrivetError('no-such-store', `There is no store ${nameOf(query.store)}.`)
+            }
+            const page = await this.#reading(() => readPage(this.#level, { snapshot, store }, query, signal))
+            return { ...page, revision }
+          },
+          close: () => snapshot.close(),
+        }
+      } catch (error) {
+        await snapshot.close()
+        throw error
+      }
+    })
+  }
+
+  async due(_now: number, _limit: number): Promise<Due> {
+    return { records: [], tokens: [] }
+  }
+
+  dropped(): readonly number[] {
+    return []
   }
 
   /** Whatever ends this process from now on, but `close`, ends it uncleanly. */
@@ -420,8 +479,11 @@ export class StateMachine implements StateReader {
 
   /** A command that its origin has not had decided before. */
   #carryOut({ command, row, memory }: CommandStep, present: Present): Outcome {
+    if (command.type === 'expire' || command.type === 'collect')
+      throw new UnknownCommandError(3, command.type)
     const token = this.#tokens.get(command.token)
     if (command.type === 'openSession') return this.#openSession(token, command.session)
+    if (!('key' in command)) throw new UnknownCommandError(3, command.type)
     const { once } = command
     if (token === undefined || once === undefined) return this.#change(command, row, present)
     const repeatable: Repeatable = {

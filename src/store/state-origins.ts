@@ -163,7 +163,7 @@ export class Origins {
 }
 
 // An outcomes row is a list of: place u8, outcome (`outcome-bytes.ts`).
-const outcomesFormat = 1
+const outcomesFormat = 2
 
 function encodeOutcomes(key: Uint8Array, outcomes: readonly (Outcome | undefined)[]): Buffer {
   let size = sealSize

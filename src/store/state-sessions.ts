@@ -192,7 +192,7 @@ function countOf(outcomes: readonly (Outcome | undefined)[]): number {
 }
 
 // seal | moment | floor u48 | principal length u16 | principal | list of: number above the floor u16, outcome
-const sessionFormat = 1
+const sessionFormat = 2
 const fixedSize = sealSize + momentSize + 6 + 2
 
 function encodeSession({ id, holder, used, floor, outcomes }: Session): Row {

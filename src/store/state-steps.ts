@@ -98,13 +98,13 @@ function* stepsOf(entry: Entry, known: Known): Generator<Step, void> {
 }
 
 function recordOf(command: Command, { stores }: Known): CommandStep['row'] {
-  if (command.type === 'openSession') return undefined
+  if (!('key' in command)) return undefined
   const store = stores.get(command.store)
   return store === undefined ? undefined : { ...placeOf(recordKey(store.number, command.key)), store }
 }
 
 function memoryOf(command: Command, { tokens }: Known): CommandStep['memory'] {
-  if (command.type === 'openSession' || command.once?.type !== 'key') return undefined
+  if (!('once' in command) || command.once?.type !== 'key') return undefined
   const token = tokens.get(command.token)
   return token === undefined ? undefined : placeOf(idempotencyKeyRow(token.name, command.once.key))
 }

@@ -2,6 +2,10 @@
 
 import type { ErrorCode } from '../errors.ts'
 import type { Configuration } from '../raft/types.ts'
+import type { Place } from './places.ts'
+
+/** How long a record lasts from the stamp of its entry on, in milliseconds; the store's default where it is absent. */
+export type Ttl = number | 'none'
 
 /** A named keyspace, as an operator defines it. */
 export type StoreDefinition = {
@@ -24,15 +28,31 @@ export type Grant = {
 export type Principal =
   | { readonly type: 'admin' }
   | { readonly type: 'monitor' }
-  | { readonly type: 'component'; readonly grants: readonly Grant[] }
+  | {
+      readonly type: 'component'
+      readonly grants: readonly Grant[]
+      /** It may mint tokens within its own grants and lifetime, and revoke those. */
+      readonly mint?: true
+    }
+  /** A Mattermost app on behalf of a user, or as its bot: it opens one store, `self`, which holds that holder's keys. */
+  | { readonly type: 'app'; readonly app: string; readonly holder: Holder }
+
+/** Whose keys an app's token opens. */
+export type Holder = { readonly type: 'user' | 'bot'; readonly id: string }
 
 /** A token as the replicated state keeps it: never the secret. */
 export type Token = {
-  /** Unique, shown to people, in logs. */
+  /** Unique, shown to people, in logs. Secrets that a rotation has replaced share it until they expire. */
   readonly name: string
   /** SHA-256 of the secret, base64url without padding. */
   readonly hash: string
   readonly principal: Principal
+  /** Milliseconds since the epoch. It stands until a command takes it away, some time after that. */
+  readonly expires?: number
+  /** The name of the component's token that minted it, and with which it goes. */
+  readonly mintedBy?: string
+  /** A rotation has replaced this secret. */
+  readonly replaced?: true
 }
 
 /** The first record of every log: what the cluster is at index 0. Identical on all members. */
@@ -77,33 +97,112 @@ export type Once =
       readonly digest: Uint8Array
     }
 
-/** A write of one key. `token` is the hash of the token it came with, judged again in apply. */
-export type KeyCommand =
-  | {
-      readonly type: 'set'
-      readonly token: string
-      readonly store: string
-      /** 1 to 4,096 bytes of UTF-8. */
-      readonly key: Uint8Array
-      readonly value: Uint8Array
-      readonly contentType: string
-      readonly conditions: readonly Condition[]
-      readonly once?: Once
-    }
-  | {
-      readonly type: 'delete'
-      readonly token: string
-      readonly store: string
-      readonly key: Uint8Array
-      readonly conditions: readonly Condition[]
-      readonly once?: Once
-    }
+/** What is done to one key. */
+type KeyTarget = {
+  readonly store: string
+  /** 1 to 4,096 bytes of UTF-8. */
+  readonly key: Uint8Array
+}
 
-/** What a client wants done to the replicated state. */
-export type Command =
+type SetFields = KeyTarget & {
+  readonly value: Uint8Array
+  readonly contentType: string
+  readonly ttl?: Ttl
+}
+
+type IncrementFields = KeyTarget & {
+  /** A signed 64-bit number. */
+  readonly delta: bigint
+  /** Holds only where the key is created. */
+  readonly ttl?: Ttl
+}
+
+type TouchFields = KeyTarget & { readonly ttl: Ttl }
+
+/** Every command of a client: `token` is the hash of the token it came with, judged again in apply. */
+type ByToken = { readonly token: string; readonly once?: Once }
+
+type Conditional = ByToken & { readonly conditions: readonly Condition[] }
+
+/** A write of one key. */
+export type KeyCommand =
+  | ({ readonly type: 'set' } & SetFields & Conditional)
+  | ({ readonly type: 'delete' } & KeyTarget & Conditional)
+  | ({ readonly type: 'increment' } & IncrementFields & Conditional)
+  | ({ readonly type: 'touch' } & TouchFields & Conditional)
+
+/** What must hold for a transaction to take `then`; it takes `else` where any of them does not. */
+export type TransactionCondition =
+  /** `revision` 0: the key is absent. */
+  | ({ readonly type: 'revision'; readonly revision: number } & KeyTarget)
+  | ({ readonly type: 'exists'; readonly exists: boolean } & KeyTarget)
+  /** By bytes; the type of the content does not matter. */
+  | ({ readonly type: 'value'; readonly value: Uint8Array } & KeyTarget)
+
+/** One step of a transaction. Each sees those before it. */
+export type Operation =
+  | ({ readonly type: 'get' | 'head' | 'exists' } & KeyTarget)
+  | ({ readonly type: 'set' } & SetFields)
+  | ({ readonly type: 'delete' } & KeyTarget)
+  | ({ readonly type: 'increment' } & IncrementFields)
+  | ({ readonly type: 'touch' } & TouchFields)
+  | { readonly type: 'deletePrefix'; readonly store: string; readonly prefix: Uint8Array }
+
+/** What an administrator does to stores, tokens and apps; a component that may mint does some of it too. */
+export type AdminCommand = ByToken &
+  (
+    | { readonly type: 'createStore'; readonly definition: StoreDefinition }
+    | { readonly type: 'dropStore'; readonly name: string }
+    | { readonly type: 'mintToken'; readonly minted: Minted }
+    | { readonly type: 'revokeToken'; readonly name: string }
+    /** `hash` is that of the new secret; the one before stands for `overlap` milliseconds. */
+    | {
+        readonly type: 'rotateToken'
+        readonly name: string
+        readonly hash: string
+        readonly overlap: number
+      }
+    | { readonly type: 'removeApp'; readonly app: string }
+  )
+
+export type Minted = {
+  /** 1 to 63 printable characters, the first and the last no space. */
+  readonly name: string
+  readonly hash: string
+  readonly principal: Principal
+  /** In milliseconds, from the stamp of the entry on. Without one: as long as the token that mints it. */
+  readonly ttl?: number
+}
+
+/** Writes that their client may send again. */
+export type RepeatableCommand =
   | KeyCommand
+  /** All keys that begin with these bytes, at most 100,000; an empty prefix means the whole store. */
+  | (ByToken & { readonly type: 'deleteRange'; readonly store: string; readonly prefix: Uint8Array })
+  | (ByToken & {
+      readonly type: 'transaction'
+      readonly if: readonly TransactionCondition[]
+      readonly then: readonly Operation[]
+      readonly else: readonly Operation[]
+    })
+  | AdminCommand
+
+/** A record that is due, as it was when that was found: it may have been written or renewed since. */
+export type DueRecord = { readonly store: number; readonly key: Uint8Array; readonly revision: number }
+
+/** What the leader's own node proposes, without a token. */
+export type OwnCommand =
+  /** At most 1,000 records and tokens in all, earliest first. `tokens` are hashes. */
+  | { readonly type: 'expire'; readonly records: readonly DueRecord[]; readonly tokens: readonly string[] }
+  /** Takes away up to 1,000 records of a dropped store. */
+  | { readonly type: 'collect'; readonly store: number }
+
+/** What is to be done to the replicated state. */
+export type Command =
+  | RepeatableCommand
   /** `session` is 128 random bits in base64url, drawn by the node that took the request: apply draws nothing. */
   | { readonly type: 'openSession'; readonly token: string; readonly session: string }
+  | OwnCommand
 
 /** What has hit its bound, or which part of a request is at fault, where a refusal of apply has more than one meaning. */
 type RefusedField = (typeof refusedFields)[number]
@@ -114,13 +213,45 @@ export const refusedFields = [
   'open writes of a principal',
   'idempotency keys of a principal',
   'trivet-session',
+  'stores',
+  'apps',
+  'tokens',
 ] as const
+
+/** What one operation of a transaction came to. */
+export type OperationResult =
+  | { readonly type: 'get'; readonly item: Item | undefined }
+  | { readonly type: 'head'; readonly item: ItemHead | undefined }
+  | { readonly type: 'exists'; readonly exists: boolean }
+  | { readonly type: 'set'; readonly revision: number; readonly created: boolean; readonly changed: boolean }
+  | { readonly type: 'deleted'; readonly deleted: boolean }
+  | { readonly type: 'incremented'; readonly value: bigint }
+  | { readonly type: 'touched'; readonly expires?: number }
+  | { readonly type: 'rangeDeleted'; readonly deleted: number }
+  /** A get or head of a transaction that was decided before: items are not remembered. `revision` is 0 without one. */
+  | { readonly type: 'recalled'; readonly found: boolean; readonly revision: number }
 
 /** What a command came to. Remembered until its origin acknowledges it, so that a repeat answers the same. */
 export type Outcome = (
   | { readonly type: 'set'; readonly revision: number; readonly created: boolean; readonly changed: boolean }
   | { readonly type: 'deleted'; readonly revision: number; readonly deleted: boolean }
   | { readonly type: 'sessionOpened' }
+  | { readonly type: 'incremented'; readonly revision: number; readonly value: bigint }
+  /** `expires` is absent where it lasts for ever from now on. */
+  | { readonly type: 'touched'; readonly expires?: number }
+  | { readonly type: 'rangeDeleted'; readonly revision: number; readonly deleted: number }
+  /** `succeeded`: it took `then`. `revision` is that of its writes; of the state, where it has none. */
+  | {
+      readonly type: 'transaction'
+      readonly revision: number
+      readonly succeeded: boolean
+      readonly results: readonly OperationResult[]
+    }
+  | { readonly type: 'storeCreated' | 'storeDropped' | 'tokenMinted' | 'tokenRevoked' | 'appRemoved' }
+  /** `expires`: until when the secret before stands; absent where it is gone. */
+  | { readonly type: 'tokenRotated'; readonly expires?: number }
+  /** The node's own command was carried out, as far as there was something to do. */
+  | { readonly type: 'done' }
   /** Nothing changed. `revision` is the key's own for `condition-failed`, 0 when it is absent. */
   | {
       readonly type: 'refused'
@@ -128,9 +259,11 @@ export type Outcome = (
       readonly revision?: number
       readonly limit?: number
       readonly field?: RefusedField
+      /** Which operation of a transaction, in the branch that was taken. */
+      readonly index?: number
     }
 ) & {
-  /** It was decided before, when the client sent the same write for the first time. */
+  /** It was decided before, when the same write came for the first time; what gets returned is left out. */
   readonly replayed?: true
 }
 
@@ -167,9 +300,15 @@ export type Item = {
   readonly expires: number | undefined
 }
 
+/** An item without its value. */
+export type ItemHead = Omit<Item, 'value'> & {
+  /** Of the value, in bytes. */
+  readonly size: number
+}
+
 /** What a listing asks for. All bounds are by bytes. */
 export type ListQuery = {
-  readonly store: string
+  readonly store: Place
   readonly prefix?: Uint8Array | undefined
   /** Inclusive. */
   readonly start?: Uint8Array | undefined
@@ -200,9 +339,24 @@ export type StoreStatus = StoreDefinition & {
   readonly bytes: number
 }
 
+/** A Mattermost app that has tokens, and the keys of all its users. */
+export type AppStatus = { readonly id: string; readonly keys: number; readonly bytes: number }
+
+/** What is over by a given time: the leader's node proposes it as `expire`. */
+export type Due = { readonly records: readonly DueRecord[]; readonly tokens: readonly string[] }
+
+/** Reads that all see the state as it was at one revision. To be closed: it pins what it can read. */
+export type ConsistentRead = {
+  readonly revision: number
+  /** Throws `no-such-store` for a store that did not exist when the read was opened. */
+  list(query: ListQuery, options?: { signal?: AbortSignal | undefined }): Promise<ListPage>
+  close(): Promise<void>
+}
+
 /**
- * What may be read of the replicated state on this node, as far as it has been applied here. A node throws `not-ready` while
- * it has no state that is known to be whole.
+ * What may be read of the replicated state on this node, as far as it has been applied here. A store is given by its
+ * name, or by what `placeOf` makes of a principal and a name. A node throws `not-ready` while it has no state that is known
+ * to be whole.
  */
 export interface StateReader {
   /** The revision of the last write applied here. */
@@ -211,10 +365,25 @@ export interface StateReader {
   readonly clusterId: string
   /** The token with this hash (base64url SHA-256). */
   token(hash: string): Token | undefined
-  store(name: string): StoreStatus | undefined
+  /** By name; after a token come the secrets before it that still stand. */
+  tokens(): readonly Token[]
+  store(store: Place): StoreStatus | undefined
+  /** By internal number. Those of apps are not among them. */
   stores(): readonly StoreStatus[]
+  /** By id. */
+  apps(): readonly AppStatus[]
   /** Undefined when the key, or the store, is missing. */
-  get(store: string, key: Uint8Array): Promise<Item | undefined>
+  get(store: Place, key: Uint8Array): Promise<Item | undefined>
+  /**
+   * One item for each key, in order, all of one revision; undefined where the key, or the store, is missing. Throws
+   * `result-too-large` for more than 128 MiB.
+   */
+  getMany(store: Place, keys: readonly Uint8Array[]): Promise<readonly (Item | undefined)[]>
   /** Throws `no-such-store`. */
   list(query: ListQuery, options?: { signal?: AbortSignal | undefined }): Promise<ListPage>
+  openRead(): Promise<ConsistentRead>
+  /** At most `limit` records and tokens that expire at `now` or before, in milliseconds since the epoch, earliest first. */
+  due(now: number, limit: number): Promise<Due>
+  /** The numbers of dropped stores whose records are still to be collected. */
+  dropped(): readonly number[]
 }

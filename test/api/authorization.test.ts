@@ -13,7 +13,7 @@ function admit(node: MemoryNode): void {
 }
 
 function revoke(node: MemoryNode, secret: string): void {
-  node.state.tokens.delete(hashOf(secret))
+  node.state.held.delete(hashOf(secret))
 }
 
 test('a linearizable read judges the token in the state after the barrier', async () => {

@@ -52,7 +52,7 @@ test('a write that may have taken effect is no failure', async () => {
 
 test('a node that does not take part yet does not call a token invalid that it cannot know', async () => {
   const { node, as } = await makeBed()
-  node.state.tokens.clear()
+  node.state.held.clear()
   node.faults = { refuse: new TrivetError('not-ready', 'n1 waits for n3') }
   expect(await as('GET', '/v1/cluster')).toMatchObject({ status: 503, json: { code: 'not-ready' } })
 })

@@ -12,9 +12,13 @@ import type {
   NodeSurface,
   WaitOptions,
 } from '../../src/node/surface.ts'
+import { nameOf, type Place } from '../../src/store/places.ts'
 import type {
+  AppStatus,
   Command,
   Condition,
+  ConsistentRead,
+  Due,
   Item,
   KeyCommand,
   ListPage,
@@ -34,6 +38,9 @@ export function hashOf(secret: string): string {
 
 const timing = { forward: 0.1, queue: 0.25, fsync: 0.5, quorum: 1, apply: 0.05 }
 
+/** The commands that it decides. */
+type PlainCommand = Extract<KeyCommand, { type: 'set' | 'delete' }>
+
 type Keyspace = {
   readonly definition: StoreDefinition
   readonly number: number
@@ -44,7 +51,8 @@ export class MemoryState implements StateReader {
   readonly clusterId = '0123456789abcdef0123456789abcdef'
   revision = 0
   lastApplied = 0
-  readonly tokens = new Map<string, Token>()
+  /** Tokens by hash. */
+  readonly held = new Map<string, Token>()
   readonly keyspaces = new Map<string, Keyspace>()
   readonly repeats = new MemoryRepeats()
   #number = 0
@@ -55,29 +63,48 @@ export class MemoryState implements StateReader {
   }
 
   addToken(token: Token): void {
-    this.tokens.set(token.hash, token)
+    this.held.set(token.hash, token)
   }
 
   token(tokenHash: string): Token | undefined {
-    return this.tokens.get(tokenHash)
+    return this.held.get(tokenHash)
   }
 
-  store(name: string): StoreStatus | undefined {
-    const keyspace = this.keyspaces.get(name)
+  tokens(): readonly Token[] {
+    return [...this.held.values()].sort((a, b) => Buffer.compare(Buffer.from(a.name), Buffer.from(b.name)))
+  }
+
+  store(place: Place): StoreStatus | undefined {
+    const keyspace = this.#at(place)
     return keyspace === undefined ? undefined : statusOf(keyspace)
+  }
+
+  /** No app has tokens here. */
+  #at(place: Place): Keyspace | undefined {
+    return typeof place === 'string' ? this.keyspaces.get(place) : undefined
   }
 
   stores(): readonly StoreStatus[] {
     return [...this.keyspaces.values()].map(statusOf)
   }
 
-  async get(store: string, key: Uint8Array): Promise<Item | undefined> {
-    return this.keyspaces.get(store)?.items.get(textOf(key))
+  apps(): readonly AppStatus[] {
+    return []
+  }
+
+  async get(store: Place, key: Uint8Array): Promise<Item | undefined> {
+    return this.#at(store)?.items.get(textOf(key))
+  }
+
+  async getMany(store: Place, keys: readonly Uint8Array[]): Promise<readonly (Item | undefined)[]> {
+    return keys.map((key) => this.#at(store)?.items.get(textOf(key)))
   }
 
   async list(query: ListQuery): Promise<ListPage> {
-    const keyspace = this.keyspaces.get(query.store)
-    if (keyspace === undefined) throw new TrivetError('no-such-store', `There is no store ${query.store}`)
+    const keyspace = this.#at(query.store)
+    if (keyspace === undefined) {
+      throw new TrivetError('no-such-store', `There is no store ${nameOf(query.store)}`)
+    }
     const ordered = [...keyspace.items.values()].sort((a, b) => Buffer.compare(a.key, b.key))
     if (query.reverse === true) ordered.reverse()
     const matching = ordered.filter(({ key }) => isWithin(query, key))
@@ -91,10 +118,31 @@ export class MemoryState implements StateReader {
     return { items, revision: this.revision, more: items.length < matching.length }
   }
 
+  async openRead(): Promise<ConsistentRead> {
+    const frozen = new MemoryState()
+    frozen.revision = this.revision
+    for (const [name, { items, ...rest }] of this.keyspaces) {
+      frozen.keyspaces.set(name, { ...rest, items: new Map(items) })
+    }
+    return { revision: this.revision, list: (query) => frozen.list(query), close: async () => undefined }
+  }
+
+  /** Nothing expires here. */
+  async due(): Promise<Due> {
+    return { records: [], tokens: [] }
+  }
+
+  dropped(): readonly number[] {
+    return []
+  }
+
   /** Decides one command, as apply does. */
   apply(command: Command): Outcome {
     this.lastApplied += 1
-    const token = this.tokens.get(command.token)
+    if (command.type !== 'set' && command.type !== 'delete' && command.type !== 'openSession') {
+      throw new Error(`the node in memory does not know the command ${command.type}`)
+    }
+    const token = this.held.get(command.token)
     if (token === undefined) return { type: 'refused', code: 'unauthenticated' }
     if (command.type !== 'openSession') {
       return this.repeats.once(token.name, command, () => this.#change(command))
@@ -103,7 +151,7 @@ export class MemoryState implements StateReader {
     return this.repeats.open(token.name, command.session)
   }
 
-  #change(command: KeyCommand): Outcome {
+  #change(command: PlainCommand): Outcome {
     const keyspace = this.keyspaces.get(command.store)
     const refused = this.#refusal(command)
     if (refused !== undefined) return { type: 'refused', code: refused }
@@ -138,11 +186,11 @@ export class MemoryState implements StateReader {
     return { type: 'set', revision: this.revision, created: present === undefined, changed }
   }
 
-  #refusal(command: KeyCommand): ErrorCode | undefined {
-    const principal = this.tokens.get(command.token)?.principal
+  #refusal(command: PlainCommand): ErrorCode | undefined {
+    const principal = this.held.get(command.token)?.principal
     if (principal === undefined) return 'unauthenticated'
     if (principal.type === 'admin') return undefined
-    if (principal.type === 'monitor') return 'access-denied'
+    if (principal.type !== 'component') return 'access-denied'
     const granted = principal.grants.some(
       ({ store, access, prefix = '' }) =>
         store === command.store &&

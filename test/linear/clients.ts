@@ -64,10 +64,8 @@ export function resultOf(outcome: Outcome): Result {
       if (code !== 'condition-failed' || revision === undefined) throw new Error(`refused: ${code}`)
       return { type: 'refused', version: revision }
     }
-    case 'sessionOpened':
-      throw new Error('a change of a key opens no session')
     default:
-      throw new Error(`unknown outcome ${outcome satisfies never}`)
+      throw new Error(`a set or delete does not come to ${outcome.type}`)
   }
 }
 

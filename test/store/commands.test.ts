@@ -41,7 +41,89 @@ const common = {
 }
 const setFields = { type: fc.constant('set' as const), ...common, value: bytes, contentType: fc.string() }
 const deleteFields = { type: fc.constant('delete' as const), ...common }
+const ttl = fc.oneof(fc.integer({ min: 1, max: 3650 * 86_400_000 }), fc.constant('none' as const))
+const delta = fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n })
+const place = { store: fc.string({ maxLength: 63 }), key: bytes }
+const transactionCondition = fc.oneof(
+  fc.record({ type: fc.constant('revision' as const), ...place, revision }),
+  fc.record({ type: fc.constant('exists' as const), ...place, exists: fc.boolean() }),
+  fc.record({ type: fc.constant('value' as const), ...place, value: bytes }),
+)
+const content = { value: bytes, contentType: fc.string() }
+const operation = fc.oneof(
+  fc.record({ type: fc.constantFrom('get' as const, 'head' as const, 'exists' as const), ...place }),
+  fc.record({ type: fc.constant('set' as const), ...place, ...content }),
+  fc.record({ type: fc.constant('set' as const), ...place, ...content, ttl }),
+  fc.record({ type: fc.constant('delete' as const), ...place }),
+  fc.record({ type: fc.constant('increment' as const), ...place, delta }),
+  fc.record({ type: fc.constant('increment' as const), ...place, delta, ttl }),
+  fc.record({ type: fc.constant('touch' as const), ...place, ttl }),
+  fc.record({ type: fc.constant('deletePrefix' as const), store: fc.string(), prefix: bytes }),
+)
+const operations = fc.array(operation, { maxLength: 4 })
+const grant = fc.record(
+  {
+    store: fc.string(),
+    access: fc.constantFrom('read' as const, 'read-write' as const),
+    prefix: fc.string(),
+  },
+  { requiredKeys: ['store', 'access'] },
+)
+const holder = fc.record({ type: fc.constantFrom('user' as const, 'bot' as const), id: fc.string() })
+const principal = fc.oneof(
+  fc.record({ type: fc.constantFrom('admin' as const, 'monitor' as const) }),
+  fc.record(
+    { type: fc.constant('component' as const), grants: fc.array(grant), mint: fc.constant(true as const) },
+    { requiredKeys: ['type', 'grants'] },
+  ),
+  fc.record({ type: fc.constant('app' as const), app: fc.string(), holder }),
+)
+const definition = fc.record(
+  { name: fc.string(), ttl: count, maxValueBytes: count },
+  { requiredKeys: ['name'] },
+)
+const minted = fc.record(
+  { name: fc.string(), hash: fc.string(), principal, ttl: count },
+  { requiredKeys: ['name', 'hash', 'principal'] },
+)
+const due = fc.record({ store: fc.nat(), key: bytes, revision })
+
+/** Commands of the third version. */
+function later<Type extends Command['type'], Fields extends object>(
+  type: Type,
+  fields: { [Name in keyof Fields]: fc.Arbitrary<Fields[Name]> },
+) {
+  const head = fc.record({ type: fc.constant(type), token: fc.string() })
+  const rest: fc.Arbitrary<Fields> = fc.record<Fields>(fields)
+  const repeat = fc.oneof(fc.constant({}), fc.record({ once }))
+  return fc.tuple(head, rest, repeat).map(([one, two, three]) => ({ ...one, ...two, ...three }))
+}
+
 const command: fc.Arbitrary<Command> = fc.oneof(
+  fc.record({ ...setFields, ttl }),
+  fc.record({ ...setFields, ttl, once }),
+  later('increment', { ...common, delta }),
+  later('increment', { ...common, delta, ttl }),
+  later('touch', { ...common, ttl }),
+  later('deleteRange', { store: fc.string(), prefix: bytes }),
+  later('transaction', {
+    if: fc.array(transactionCondition, { maxLength: 3 }),
+    // biome-ignore lint/suspicious/noThenProperty: the contract's name for it; no array can be called.
+    then: operations,
+    else: operations,
+  }),
+  later('createStore', { definition }),
+  later('dropStore', { name: fc.string() }),
+  later('mintToken', { minted }),
+  later('revokeToken', { name: fc.string() }),
+  later('rotateToken', { name: fc.string(), hash: fc.string(), overlap: count }),
+  later('removeApp', { app: fc.string() }),
+  fc.record({
+    type: fc.constant('expire' as const),
+    records: fc.array(due, { maxLength: 3 }),
+    tokens: fc.array(fc.string()),
+  }),
+  fc.record({ type: fc.constant('collect' as const), store: fc.nat() }),
   fc.record(setFields),
   fc.record({ ...setFields, once }),
   fc.record(deleteFields),
@@ -75,9 +157,11 @@ describe('a command as bytes', () => {
 
   it('of a newer version or an unknown type has an error of its own', () => {
     const packr = new Packr({ useRecords: false })
-    expect(() => decodeCommand(packr.pack([3, 1, 'whatever']))).toThrow(UnknownCommandError)
+    expect(() => decodeCommand(packr.pack([4, 1, 'whatever']))).toThrow(UnknownCommandError)
     expect(() => decodeCommand(packr.pack([1, 77]))).toThrow(UnknownCommandError)
     expect(() => decodeCommand(packr.pack([2, 77]))).toThrow(UnknownCommandError)
+    expect(() => decodeCommand(packr.pack([2, 5, 'token', 'range']))).toThrow(UnknownCommandError)
+    expect(() => decodeCommand(packr.pack([3, 2, 'token']))).toThrow(UnknownCommandError)
     expect(() => decodeCommand(packr.pack([1, 3, 'token', 'session']))).toThrow(UnknownCommandError)
   })
 
@@ -87,6 +171,7 @@ describe('a command as bytes', () => {
     const packr = new Packr({ useRecords: false })
     expect(packr.unpack(encodeCommand(plain))[0]).toBe(1)
     expect(packr.unpack(encodeCommand(repeated))[0]).toBe(2)
+    expect(packr.unpack(encodeCommand({ type: 'collect', store: 1 }))[0]).toBe(3)
     expect(packr.unpack(encodeCommand({ type: 'openSession', token: 't', session: 'x' }))[0]).toBe(2)
   })
 
@@ -115,6 +200,18 @@ describe('a command as bytes', () => {
       packr.pack([2, 2, 'token', 'store', Buffer.from('k'), [], [2, 'key', Buffer.alloc(31)]]),
       packr.pack([2, 2, 'token', 'store', Buffer.from('k'), [], [3, 'key', Buffer.alloc(32)]]),
       packr.pack([2, 3, 'token']),
+      packr.pack([3, 1, 'token', 'store', Buffer.from('k'), [], Buffer.from('v'), 'type', -1, null]),
+      packr.pack([3, 4, 'token', 'store', Buffer.from('k'), [], '9223372036854775808', null, null]),
+      packr.pack([3, 4, 'token', 'store', Buffer.from('k'), [], '01', null, null]),
+      packr.pack([3, 5, 'token', 'store', Buffer.from('k'), [], null, null]),
+      packr.pack([3, 6, 'token', 'store', Buffer.from('p')]),
+      packr.pack([3, 7, 'token', [], [[9, 'store', Buffer.from('k')]], [], null]),
+      packr.pack([3, 7, 'token', [[4, 'store', Buffer.from('k'), true]], [], [], null]),
+      packr.pack([3, 7, 'token', [], [], null]),
+      packr.pack([3, 10, 'token', 'name', 'hash', [5], null, null]),
+      packr.pack([3, 10, 'token', 'name', 'hash', [3, [['store', 3, null]], false], null, null]),
+      packr.pack([3, 14, [[1, Buffer.from('k')]], []]),
+      packr.pack([3, 15, 'store']),
     ]
     for (const broken of wrong) expect(() => decodeCommand(broken)).toThrow(AssertionError)
   })

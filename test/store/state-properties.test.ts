@@ -1,5 +1,6 @@
 // Random logs against a plain model, and against themselves in other groupings with restarts in between.
 
+import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type { Entry } from '../../src/raft/types.ts'
@@ -226,6 +227,8 @@ describe('a snapshot of a random log', () => {
   })
 })
 
+type Plain = Extract<KeyCommand, { type: 'set' | 'delete' }>
+
 type ModelRecord = {
   readonly value: string
   readonly contentType: string
@@ -278,6 +281,7 @@ class Model {
   }
 
   #execute(command: Command): Outcome {
+    assert(command.type === 'set' || command.type === 'delete' || command.type === 'openSession')
     const name = Object.values(tokens).find(({ hash }) => hash === command.token)?.name
     if (name === undefined) return { type: 'refused', code: 'unauthenticated' }
     if (command.type === 'openSession') {
@@ -296,7 +300,7 @@ class Model {
       : this.#underKey(name, once, command)
   }
 
-  #inSession(owner: string, once: Extract<Once, { type: 'session' }>, command: KeyCommand): Outcome {
+  #inSession(owner: string, once: Extract<Once, { type: 'session' }>, command: Plain): Outcome {
     const { seq, acked } = once
     const session = this.#sessions.get(once.session)
     if (session === undefined || session.owner !== owner || session.used + lifeMs <= this.time) {
@@ -312,7 +316,7 @@ class Model {
     return outcome
   }
 
-  #underKey(owner: string, once: Extract<Once, { type: 'key' }>, command: KeyCommand): Outcome {
+  #underKey(owner: string, once: Extract<Once, { type: 'key' }>, command: Plain): Outcome {
     const id = `${owner} ${once.key}`
     const digest = Buffer.from(once.digest).toString('hex')
     const known = this.#keys.get(id)
@@ -327,7 +331,7 @@ class Model {
     return outcome
   }
 
-  #change(command: KeyCommand): Outcome {
+  #change(command: Plain): Outcome {
     const key = Buffer.from(command.key).toString()
     const name = Object.values(tokens).find(({ hash }) => hash === command.token)?.name
     const cartMay =
