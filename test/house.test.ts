@@ -41,7 +41,7 @@ function target({ file, from }: Import): string | undefined {
 const mayImport: Record<string, readonly string[]> = {
   raft: [],
   store: ['raft', 'errors.ts'],
-  node: ['raft', 'store', 'duration.ts', 'errors.ts', 'version.ts'],
+  node: ['raft', 'store', 'duration.ts', 'errors.ts', 'msgpack-scan.ts', 'version.ts'],
   api: [
     'node/surface.ts',
     'store/grants.ts',
@@ -49,12 +49,14 @@ const mayImport: Record<string, readonly string[]> = {
     'store/types.ts',
     'duration.ts',
     'errors.ts',
+    'msgpack-scan.ts',
   ],
   sdk: ['api/protocol.ts', 'duration.ts', 'errors.ts'],
   cli: ['raft', 'store', 'node', 'api', 'sdk', 'duration.ts', 'errors.ts', 'version.ts'],
   'index.ts': ['node', 'sdk', 'errors.ts'],
   'duration.ts': [],
   'errors.ts': [],
+  'msgpack-scan.ts': [],
   'version.ts': [],
 }
 
@@ -62,7 +64,8 @@ const mayImport: Record<string, readonly string[]> = {
 const livesIn: Record<string, (file: string) => boolean> = {
   libp2p: (file) => file === 'node/libp2p.ts',
   '@libp2p/': (file) => file.startsWith('node/'),
-  msgpackr: (file) => file === 'node/wire.ts' || file === 'store/commands.ts',
+  msgpackr: (file) =>
+    file === 'node/wire.ts' || file === 'store/commands.ts' || file === 'api/operation-bodies.ts',
   fastify: (file) => file.startsWith('api/'),
   '@fastify/': (file) => file.startsWith('api/'),
   level: (file) => file.startsWith('store/'),

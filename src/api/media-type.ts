@@ -22,20 +22,18 @@ const wellKnown: ReadonlySet<string> = new Set([
  * The type to store for what a client said, kept as it was written. Throws `invalid-request` unless it is a media type in
  * printable ASCII: anything else would make every later GET of the key fail, wherever it came from.
  */
-export function storedContentType(said: string | undefined): string {
+export function storedContentType(said: string | undefined, field = 'content-type'): string {
   if (said === undefined || said === '') return defaultContentType
   if (wellKnown.has(said)) return said
   if (said.length > maxLength) {
     throw new TrivetError('invalid-request', `A Content-Type has at most ${maxLength} bytes`, {
-      field: 'content-type',
+      field,
       limit: maxLength,
       actual: said.length,
     })
   }
   if (!mediaType.test(said)) {
-    throw new TrivetError('invalid-request', 'The Content-Type must be a media type in printable ASCII', {
-      field: 'content-type',
-    })
+    throw new TrivetError('invalid-request', 'The Content-Type must be a media type in printable ASCII', { field })
   }
   return said
 }

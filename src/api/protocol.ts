@@ -75,6 +75,15 @@ export type Written = {
 /** DELETE of a key. */
 export type Deleted = { readonly revision: number; readonly deleted: boolean }
 
+/** POST of a key's increment. `value` is decimal text: it may lie beyond what JavaScript counts exactly to. */
+export type Incremented = { readonly value: string; readonly revision: number }
+
+/** POST of a key's touch. `expires` is ISO 8601, absent when the key lasts from now on. */
+export type Touched = { readonly expires?: string }
+
+/** DELETE of a range: how many keys are gone. */
+export type RangeDeleted = { readonly revision: number; readonly deleted: number }
+
 export type ListedKey = {
   readonly key: string
   /** The revision that last wrote it. */
@@ -84,7 +93,14 @@ export type ListedKey = {
   readonly contentType: string
   /** ISO 8601. */
   readonly expires?: string
+  /** Base64; only where `values=true` asked for it. */
+  readonly value?: string
 }
+
+/** The last line of a stream of keys (`Accept: application/x-ndjson`): without one it is incomplete. */
+export type StreamEnd =
+  | { readonly end: true; readonly revision: number; readonly count: number }
+  | { readonly error: Problem }
 
 /** One page of a listing, consistent at `revision`. */
 export type KeyPage = {
@@ -167,3 +183,117 @@ export type Handover = { readonly leader: string }
 
 /** GET /livez and /readyz. */
 export type Health = { readonly status: 'ok' }
+
+/** The media type of batches and transactions besides JSON: the same shapes, with bytes as bytes and 64-bit integers as such. */
+export const msgpackType = 'application/msgpack'
+
+/** The media type of a stream of keys. */
+export const ndjsonType = 'application/x-ndjson'
+
+/** Bounds of a batch or transaction: operations (and conditions), the body, and the values of one answer. In bytes, but the first. */
+export const operationLimits = {
+  operations: 1000,
+  bodyBytes: 8 * 1024 * 1024,
+  answerBytes: 134_217_728,
+} as const
+
+/** The forms in which operations travel: `bytes` is base64 text in JSON, a byte string in MessagePack; `count` a 64-bit number. */
+export type JsonForm = { readonly bytes: string; readonly count: string }
+export type MsgpackForm = { readonly bytes: Uint8Array; readonly count: bigint }
+type Form = JsonForm | MsgpackForm
+
+/** What is set: exactly one of the first three. */
+type Content<F extends Form> =
+  | { readonly value: F['bytes'] }
+  /** Stored as `text/plain; charset=utf-8`. */
+  | { readonly text: string }
+  /** Stored compact, as `application/json`. */
+  | { readonly json: unknown }
+
+/** One operation. `ttl` is a duration, or `none`. */
+export type OperationRequest<F extends Form> =
+  | { readonly op: 'get' | 'head' | 'exists' | 'delete'; readonly store: string; readonly key: string }
+  | ({
+      readonly op: 'set'
+      readonly store: string
+      readonly key: string
+      readonly contentType?: string
+      readonly ttl?: string
+    } & Content<F>)
+  | {
+      readonly op: 'increment'
+      readonly store: string
+      readonly key: string
+      /** 1 unless given. */
+      readonly delta?: number | F['count']
+      readonly ttl?: string
+    }
+  | { readonly op: 'touch'; readonly store: string; readonly key: string; readonly ttl: string }
+
+/** What a write of a batch may say besides. */
+export type BatchWriteOptions = {
+  readonly ifRevision?: number
+  readonly ifAbsent?: boolean
+  /** Its number in the session that the header `Trivet-Session: <id>; acked=<m>` of the batch names. */
+  readonly seq?: number
+}
+
+/** POST /v1/batch. */
+export type BatchRequest<F extends Form> = {
+  readonly operations: readonly (OperationRequest<F> & BatchWriteOptions)[]
+}
+
+/** What a get found; a head has no `value`. */
+export type FoundEntry<F extends Form> = {
+  readonly found: true
+  readonly revision: number
+  readonly value?: F['bytes']
+  readonly contentType: string
+  /** ISO 8601. */
+  readonly expires?: string
+}
+
+/** What one operation came to, by its `op`. */
+export type OperationAnswer<F extends Form> =
+  | FoundEntry<F>
+  /** In a transaction that was decided before there is no more than a `revision`: values are not remembered. */
+  | { readonly found: boolean; readonly revision?: number }
+  | { readonly exists: boolean }
+  | Written
+  | { readonly revision?: number; readonly deleted: boolean | number }
+  | { readonly revision?: number; readonly value: F['count'] }
+  | Touched
+
+/**
+ * POST /v1/batch: one result for each operation, in order, with the status that it would have alone. A failure is its problem;
+ * a get or head that found nothing is one too (`no-such-key`), and has `found: false`. `replayed`: it was decided before.
+ */
+export type BatchAnswer<F extends Form> = {
+  readonly results: readonly ((
+    | (OperationAnswer<F> & { readonly replayed?: true })
+    | (Problem & { readonly found?: false; readonly replayed?: true })
+  ) & { readonly status: number })[]
+}
+
+/** POST /v1/transactions. All of `if` must hold for `then` to be done, else it is `else`. */
+export type TransactionRequest<F extends Form> = {
+  readonly if?: readonly ({ readonly store: string; readonly key: string } & (
+    | { readonly revision: number }
+    | { readonly exists: boolean }
+    | { readonly value: F['bytes'] }
+  ))[]
+  // biome-ignore lint/suspicious/noThenProperty: the contract's name for it; a request is never awaited.
+  readonly then?: readonly TransactionOperation<F>[]
+  readonly else?: readonly TransactionOperation<F>[]
+}
+
+export type TransactionOperation<F extends Form> =
+  | OperationRequest<F>
+  | { readonly op: 'deletePrefix'; readonly store: string; readonly prefix: string }
+
+/** What a transaction came to. `results` are those of the branch that was taken. */
+export type TransactionAnswer<F extends Form> = {
+  readonly succeeded: boolean
+  readonly revision: number
+  readonly results: readonly OperationAnswer<F>[]
+}

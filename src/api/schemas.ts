@@ -33,6 +33,39 @@ export const ReadQuery = Type.Object(readParameters, closed)
 
 export const NoQuery = Type.Object({}, closed)
 
+const Ttl = Type.String({
+  description: 'A duration such as 500ms, 30s, 15m, 24h or 7d, from 1ms to 3650d; or none',
+})
+
+/** Of a set: without a `ttl` the store's default holds. */
+export const SetQuery = Type.Object({ ttl: Type.Optional(Ttl) }, closed)
+
+export const TouchQuery = Type.Object({ ttl: Ttl }, closed)
+
+export const IncrementRequest = Type.Object(
+  {
+    delta: Type.Optional(
+      Type.Union(
+        [
+          Type.Integer({ minimum: Number.MIN_SAFE_INTEGER, maximum: maxRevision }),
+          Type.String({ pattern: '^(0|-?[1-9][0-9]{0,18})$' }),
+        ],
+        { description: 'What to add, 1 unless given; beyond 2^53 as decimal text. Signed, 64 bits' },
+      ),
+    ),
+    ttl: Type.Optional(Ttl),
+  },
+  closed,
+)
+
+export const RangeQuery = Type.Object(
+  {
+    prefix: Type.Optional(Type.String({ description: 'All keys that begin with this' })),
+    all: Type.Optional(Type.Boolean({ description: 'true, and no prefix: all keys of the store' })),
+  },
+  closed,
+)
+
 export const ListQuery = Type.Object(
   {
     prefix: Type.Optional(Type.String({ description: 'Only keys that begin with this' })),
@@ -47,6 +80,7 @@ export const ListQuery = Type.Object(
       }),
     ),
     cursor: Type.Optional(Type.String({ description: 'From the page before, with the same query' })),
+    values: Type.Optional(Type.Boolean({ description: 'With the value of each key, in base64' })),
     ...readParameters,
   },
   closed,
@@ -60,6 +94,21 @@ export const Written = Type.Object(
 export const Deleted = Type.Object(
   { revision: Revision, deleted: Type.Boolean() },
   { description: 'Absent now. `deleted` tells whether it was there' },
+)
+
+export const Incremented = Type.Object(
+  { value: Type.String({ description: 'Decimal text' }), revision: Revision },
+  { description: 'The sum' },
+)
+
+export const Touched = Type.Object(
+  { expires: Type.Optional(Type.String({ format: 'date-time' })) },
+  { description: 'Until when the key lasts; for ever, without `expires`' },
+)
+
+export const RangeDeleted = Type.Object(
+  { revision: Revision, deleted: Type.Integer({ minimum: 0 }) },
+  { description: 'How many keys are gone' },
 )
 
 export const Session = Type.Object(
@@ -78,6 +127,7 @@ export const KeyPage = Type.Object(
         size: Type.Integer({ minimum: 0, description: 'Of the value, in bytes' }),
         contentType: Type.String(),
         expires: Type.Optional(Timestamp),
+        value: Type.Optional(Type.String({ description: 'Base64; only with values=true' })),
       }),
     ),
     cursor: Type.Optional(Type.String({ description: 'Asks for the next page; absent on the last one' })),

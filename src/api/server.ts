@@ -86,7 +86,7 @@ export class Api {
       genReqId: () => answers.nextId(),
       trustProxy:
         typeof options.trustProxy === 'object' ? [...options.trustProxy] : (options.trustProxy ?? false),
-      rewriteUrl: (message) => routedTarget(message.url ?? '/'),
+      rewriteUrl: (message) => routedTarget(message.method ?? 'GET', message.url ?? '/'),
       routerOptions: { maxParamLength: maxHeaderBytes, querystringParser: parseQuery },
       exposeHeadRoutes: false,
       // Whoever comes on a standing connection while the server closes is still served.
@@ -206,7 +206,7 @@ function prepare(app: App, answers: Answers, bodies: BodyReader): void {
   })
   app.setErrorHandler((error, request, reply) => answers.fail(error, request, reply))
   app.setNotFoundHandler((request, reply) => {
-    answers.fail(unroutable(app, request.raw.url ?? '/', reply), request, reply)
+    answers.fail(unroutable(app, request.originalUrl, reply), request, reply)
   })
   // A value is any bytes of any type, read by its handler after every other check; Fastify leaves these bodies alone.
   app.addHttpMethod('PUT', { hasBody: false, overrideExisting: true })
@@ -246,10 +246,12 @@ async function readJson(bodies: BodyReader, message: IncomingMessage, bytes: num
 }
 
 /** 405 with the methods that the path has, 404 when it has none. */
-function unroutable(app: App, path: string, reply: FastifyReply): TrivetError {
-  // The router would take the nothing after a last slash for a parameter.
-  const slashed = /\/(?:$|\?)/.test(path)
-  const allowed = slashed ? [] : methods.filter((method) => app.findRoute({ method, url: path }) !== null)
+function unroutable(app: App, target: string, reply: FastifyReply): TrivetError {
+  const allowed = methods.filter((method) => {
+    const [url = ''] = routedTarget(method, target).split('?')
+    // The router would take the nothing after a last slash for a parameter.
+    return !url.endsWith('/') && app.findRoute({ method, url }) !== null
+  })
   if (allowed.length === 0) return notFound()
   reply.header('allow', allowed.join(', '))
   return new TrivetError('method-not-allowed', `This path serves ${allowed.join(', ')}`)

@@ -29,23 +29,48 @@ function pathStart(target: string): number {
 /** What the router sees in the key's place. */
 const standIn = '-'
 
+/** What a POST may do to a key: the last segment of its path. */
+const verbs = ['increment', 'touch'] as const
+
 /**
  * The target to route by: without its key, which the router would decode, limit and refuse by rules of its own
  * (a key of 4,096 bytes, `%2F`, `%FF`). `rawKey` finds the key again in the original.
  */
-export function routedTarget(target: string): string {
+export function routedTarget(method: string, target: string): string {
   const start = keyStart(target)
   if (start === -1) return target.slice(pathStart(target))
   const query = target.indexOf('?', start)
-  return target.slice(pathStart(target), start) + standIn + (query === -1 ? '' : target.slice(query))
+  const end = query === -1 ? target.length : query
+  const verb = verbOf(method, target, { start, end })
+  const path = target.slice(pathStart(target), start) + standIn
+  return `${path}${verb === undefined ? '' : `/${verb}`}${target.slice(end)}`
 }
 
 /** The key of a request target as it was sent, still percent-encoded; undefined when the target names none. */
-export function rawKey(target: string): string | undefined {
+export function rawKey(method: string, target: string): string | undefined {
   const start = keyStart(target)
   if (start === -1) return undefined
   const query = target.indexOf('?', start)
-  return query === -1 ? target.slice(start) : target.slice(start, query)
+  const end = query === -1 ? target.length : query
+  const verb = verbOf(method, target, { start, end })
+  if (verb === undefined) return target.slice(start, end)
+  const key = target.slice(start, end - verb.length)
+  // The slash before the verb, in either form; none where the verb follows upon `/keys/`.
+  return key.replace(/(?:\/|%2f)$/i, '')
+}
+
+/** The verb that ends a POST's path: after a slash, `%2F` or the `/keys/` itself. Undefined where there is none. */
+function verbOf(
+  method: string,
+  target: string,
+  key: { readonly start: number; readonly end: number },
+): (typeof verbs)[number] | undefined {
+  if (method !== 'POST') return undefined
+  return verbs.find((verb) => {
+    const at = key.end - verb.length
+    if (at < key.start || !target.startsWith(verb, at)) return false
+    return at === key.start || target[at - 1] === '/' || /%2f$/i.test(target.slice(at - 3, at))
+  })
 }
 
 /** The bytes of a key from a path. Throws `invalid-key` when it is none, longer than `limit`, or would not survive proxies. */

@@ -10,6 +10,7 @@ import { Packr } from 'msgpackr'
 import type Type from 'typebox'
 import { Check, Clean } from 'typebox/value'
 
+import { type ScanRules, scanPlainData } from '../msgpack-scan.ts'
 import type { Answer, Hello, PeerMessage, Question } from './transport.ts'
 import { WireError, WireReader, WireWriter } from './wire-bytes.ts'
 import {
@@ -23,7 +24,6 @@ import {
   writeForwardBody,
   writeRaftBody,
 } from './wire-raft.ts'
-import { scanPlainData } from './wire-scan.ts'
 import {
   answerShape,
   forwardRefusedShape,
@@ -39,6 +39,9 @@ export { WireError } from './wire-bytes.ts'
 export type { Link } from './wire-raft.ts'
 
 const formatNumber = 1
+
+/** The deepest message is a founding: question, founding, token, principal, grants, grant. */
+const plainMessages: ScanRules = { maxDepth: 10, refuse: (fault) => new WireError(fault) }
 
 /** Format number and type. */
 const openingBytes = 2
@@ -239,7 +242,7 @@ function packMessage(type: number, shape: Type.TSchema, fields: unknown): Buffer
 }
 
 function unpackMessage<S extends Type.TSchema>(bytes: Buffer, shape: S): Type.Static<S> {
-  scanPlainData(bytes, openingBytes)
+  scanPlainData(bytes, openingBytes, plainMessages)
   let value: unknown
   try {
     value = packr.unpack(bytes.subarray(openingBytes))

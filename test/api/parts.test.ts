@@ -28,10 +28,10 @@ describe('a key in a URL', () => {
         const encoded = encodeURIComponent(key)
         const target = `/v1/stores/s/keys/${slashes ? encoded.replaceAll('%2F', '/') : encoded}?a=/keys/`
         const dotted = key.split('/').some((segment) => segment === '.' || segment === '..')
-        const raw = rawKey(target) ?? ''
+        const raw = rawKey('GET', target) ?? ''
         if (dotted) expect(codeOf(() => decodeKey(raw, 4096))).toBe('invalid-key')
         else expect(Buffer.from(decodeKey(raw, 4096)).toString()).toBe(key)
-        expect(routedTarget(target)).toBe('/v1/stores/s/keys/-?a=/keys/')
+        expect(routedTarget('GET', target)).toBe('/v1/stores/s/keys/-?a=/keys/')
       }),
     )
   })
@@ -56,12 +56,12 @@ describe('a key in a URL', () => {
     ['*', undefined],
     ['', undefined],
   ])('in %j is %j', (target, key) => {
-    expect(rawKey(target)).toBe(key)
+    expect(rawKey('GET', target)).toBe(key)
   })
 
   test('is not looked for in targets that name none, which are routed as they are', () => {
-    expect(routedTarget('/v1/me?x=1')).toBe('/v1/me?x=1')
-    expect(routedTarget('http://host/v1/me')).toBe('/v1/me')
+    expect(routedTarget('GET', '/v1/me?x=1')).toBe('/v1/me?x=1')
+    expect(routedTarget('GET', 'http://host/v1/me')).toBe('/v1/me')
   })
 })
 

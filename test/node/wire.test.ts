@@ -20,7 +20,6 @@ import {
   leastBytes,
   WireError,
 } from '../../src/node/wire.ts'
-import { scanPlainData } from '../../src/node/wire-scan.ts'
 import type { Entry, Member, Message } from '../../src/raft/types.ts'
 import type { Founding } from '../../src/store/types.ts'
 
@@ -463,8 +462,8 @@ describe('MessagePack from outside', () => {
 describe('the walk before decoding', () => {
   test('ends before it goes too deep for the stack, and before it counts what cannot be there', () => {
     const deep = Buffer.concat([Buffer.alloc(500_000, 0x91), Buffer.of(0xc0)])
-    expect(() => scanPlainData(deep, 0)).toThrow('nested too deeply')
-    expect(() => scanPlainData(Buffer.of(0xdd, 0xff, 0xff, 0xff, 0xff, 0xc0), 0)).toThrow(
+    expect(() => decodeGreeting(Buffer.concat([Buffer.of(1, 64), deep]))).toThrow('nested too deeply')
+    expect(() => decodeGreeting(Buffer.of(1, 64, 0xdd, 0xff, 0xff, 0xff, 0xff, 0xc0))).toThrow(
       'more items than bytes',
     )
   })

@@ -1,17 +1,31 @@
-// One key: read, set, delete, under conditions.
+// One key: read, set, delete, increment, touch, under conditions.
 
-import type { FastifyReply } from 'fastify'
+import type { FastifyReply, FastifyRequest } from 'fastify'
 import { TrivetError } from '../../errors.ts'
-import type { Item } from '../../store/types.ts'
+import type { NodeSurface } from '../../node/surface.ts'
+import type { Condition, Item, KeyCommand, Outcome } from '../../store/types.ts'
 import type { App, RouteContext } from '../app.ts'
 import { formatTag, names, readCondition, type Tags, writeConditions } from '../conditions.ts'
-import { decided } from '../decided.ts'
-import { callOf, type Rule, storeCallOf } from '../gate.ts'
+import { decided, noSuchKey } from '../decided.ts'
+import { readDelta } from '../delta.ts'
+import { type Call, callOf, placeOfCall, type Rule, storeCallOf } from '../gate.ts'
 import { storedContentType } from '../media-type.ts'
-import { readRepeat, repeatable } from '../once.ts'
+import { type Repeat, readRepeat, repeatable } from '../once.ts'
 import { documented } from '../openapi.ts'
 import { headers } from '../protocol.ts'
-import { Deleted, NoQuery, ReadQuery, StoreParams, Written } from '../schemas.ts'
+import {
+  Deleted,
+  Incremented,
+  IncrementRequest,
+  NoQuery,
+  ReadQuery,
+  SetQuery,
+  StoreParams,
+  Touched,
+  TouchQuery,
+  Written,
+} from '../schemas.ts'
+import { readTtl } from '../ttl.ts'
 
 /** The router sees every key as `-` (see `routedTarget`). */
 const url = '/v1/stores/:store/keys/-'
@@ -30,19 +44,48 @@ const writesKey: Rule = {
   repeatable: true,
 }
 
-/** The headers of a write, for the document. */
-const writeHeaders = [
-  'if-match',
-  'if-none-match',
-  'idempotency-key',
-  'trivet-session',
-  'trivet-timeout',
-] as const
+/** For the document, of every write. */
+const writeNotes = {
+  key: true,
+  headers: ['if-match', 'if-none-match', 'idempotency-key', 'trivet-session', 'trivet-timeout'],
+} as const
 
 export function addKeyRoutes(app: App, context: RouteContext): void {
   addRead(app, context)
   addSet(app, context)
   addDelete(app, context)
+  addIncrement(app, context)
+  addTouch(app, context)
+}
+
+/** A write of the route's key: all of it but what is to be done. */
+class Write {
+  readonly call: Call
+  /** Who wants it done to which key, and when: what every command of a key begins with. */
+  readonly target: {
+    readonly token: string
+    readonly store: string
+    readonly key: Uint8Array
+    readonly conditions: readonly Condition[]
+  }
+  readonly #repeat: Repeat | undefined
+
+  /** Throws `invalid-request` for headers that are none. */
+  constructor(request: FastifyRequest) {
+    this.call = callOf(request)
+    const { tokenHash: token, store, key } = this.call
+    this.target = { token, store, key, conditions: writeConditions(request.headers) }
+    this.#repeat = readRepeat(request.headers)
+  }
+
+  /** Has it decided. Throws what it was refused for. */
+  async decide<Type extends Outcome['type']>(
+    command: KeyCommand,
+    { node, reply, success }: { readonly node: NodeSurface; readonly reply: FastifyReply; success: Type },
+  ): Promise<Extract<Outcome, { type: Type }>> {
+    const executed = await node.execute(repeatable(command, this.#repeat), this.call)
+    return decided(reply, executed, this.call, success)
+  }
 }
 
 function addRead(app: App, { node, gate }: RouteContext): void {
@@ -64,9 +107,9 @@ function addRead(app: App, { node, gate }: RouteContext): void {
     handler: async (request, reply) => {
       const had = readCondition(request.headers)
       const call = await gate.settle(request, request.query.minRevision)
-      const item = await node.state.get(call.store, call.key)
+      const item = await node.state.get(placeOfCall(call), call.key)
       if (call.stale) reply.header(headers.stale, 'true')
-      if (item === undefined) throw new TrivetError('no-such-key', 'There is no such key in this store')
+      if (item === undefined) throw noSuchKey()
       return sendItem(reply, item, had)
     },
   })
@@ -87,28 +130,22 @@ function addSet(app: App, { node, gate, bodies, limits }: RouteContext): void {
     schema: {
       summary: 'Set a key, overwriting what stood there',
       params: StoreParams,
-      querystring: NoQuery,
-      ...documented({
-        key: true,
-        headers: writeHeaders,
-        takesValue: true,
-        answers: { 200: Written, 201: Written },
-      }),
+      querystring: SetQuery,
+      ...documented({ ...writeNotes, takesValue: true, answers: { 200: Written, 201: Written } }),
     },
     handler: async (request, reply) => {
-      const call = callOf(request)
-      const conditions = writeConditions(request.headers)
-      const repeat = readRepeat(request.headers)
-      const contentType = storedContentType(request.headers['content-type'])
+      const write = new Write(request)
+      const { ttl } = request.query
+      const record = {
+        contentType: storedContentType(request.headers['content-type']),
+        ...(ttl === undefined ? {} : { ttl: readTtl(ttl) }),
+      }
       const value = await bodies.read(request.raw, {
         code: 'value-too-large',
-        bytes: storeCallOf(call).maxValueBytes ?? limits.valueBytes,
+        bytes: storeCallOf(write.call).maxValueBytes ?? limits.valueBytes,
       })
-      const { tokenHash: token, store, key } = call
-      const command = { type: 'set', token, store, key, value, contentType, conditions } as const
-      const executed = await node.execute(repeatable(command, repeat), call)
-      const outcome = decided(reply, executed, call, 'set')
-      const { revision, created, changed } = outcome
+      const command = { type: 'set', ...write.target, value, ...record } as const
+      const { revision, created, changed } = await write.decide(command, { node, reply, success: 'set' })
       return reply
         .code(created ? 201 : 200)
         .header('etag', formatTag(revision))
@@ -126,21 +163,68 @@ function addDelete(app: App, { node, gate }: RouteContext): void {
       summary: 'Delete a key, present or not',
       params: StoreParams,
       querystring: NoQuery,
-      ...documented({
-        key: true,
-        headers: writeHeaders,
-        answers: { 200: Deleted },
-      }),
+      ...documented({ ...writeNotes, answers: { 200: Deleted } }),
     },
     handler: async (request, reply) => {
-      const call = callOf(request)
-      const conditions = writeConditions(request.headers)
-      const repeat = readRepeat(request.headers)
-      const { tokenHash: token, store, key } = call
-      const command = { type: 'delete', token, store, key, conditions } as const
-      const executed = await node.execute(repeatable(command, repeat), call)
-      const { revision, deleted } = decided(reply, executed, call, 'deleted')
+      const write = new Write(request)
+      const command = { type: 'delete', ...write.target } as const
+      const { revision, deleted } = await write.decide(command, { node, reply, success: 'deleted' })
       return reply.send({ revision, deleted })
+    },
+  })
+}
+
+function addIncrement(app: App, { node, gate }: RouteContext): void {
+  app.route({
+    ...gate.route(writesKey),
+    method: 'POST',
+    url: `${url}/increment`,
+    // A body is not needed: what it may say has defaults.
+    preValidation: (request, _reply, done) => {
+      if (request.body === undefined) request.body = {}
+      done()
+    },
+    schema: {
+      summary: 'Add to a key, which counts as 0 when it is missing',
+      params: StoreParams,
+      querystring: NoQuery,
+      body: IncrementRequest,
+      ...documented({ ...writeNotes, answers: { 200: Incremented } }),
+    },
+    handler: async (request, reply) => {
+      const write = new Write(request)
+      const { ttl } = request.body
+      const command = {
+        type: 'increment',
+        ...write.target,
+        delta: readDelta(request.body.delta),
+        ...(ttl === undefined ? {} : { ttl: readTtl(ttl) }),
+      } as const
+      const { value, revision } = await write.decide(command, { node, reply, success: 'incremented' })
+      return reply.header('etag', formatTag(revision)).send({ value: String(value), revision })
+    },
+  })
+}
+
+function addTouch(app: App, { node, gate }: RouteContext): void {
+  app.route({
+    ...gate.route(writesKey),
+    method: 'POST',
+    url: `${url}/touch`,
+    schema: {
+      summary: 'Set, renew or clear how long a key lasts, and change nothing else of it',
+      params: StoreParams,
+      querystring: TouchQuery,
+      ...documented({ ...writeNotes, answers: { 200: Touched } }),
+    },
+    handler: async (request, reply) => {
+      const write = new Write(request)
+      if (request.body !== undefined) {
+        throw new TrivetError('invalid-request', 'A touch has no body', { field: 'body' })
+      }
+      const command = { type: 'touch', ...write.target, ttl: readTtl(request.query.ttl) } as const
+      const { expires } = await write.decide(command, { node, reply, success: 'touched' })
+      return reply.send(expires === undefined ? {} : { expires: new Date(expires).toISOString() })
     },
   })
 }
