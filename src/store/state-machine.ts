@@ -3,13 +3,17 @@
 import assert from 'node:assert/strict'
 import { TrivetError } from '../errors.ts'
 import type { Configuration, Entry } from '../raft/types.ts'
+import { ChangeFeed } from './change-feed.ts'
 import { UnknownCommandError } from './commands.ts'
 import { rowName } from './overlay.ts'
 import { nameOf, type Place } from './places.ts'
 import { decodeRecord, encodeRecord, StateDamagedError } from './record.ts'
+import type { Follower } from './state-changes.ts'
 import { decide } from './state-decide.ts'
 import type { Ledger } from './state-digest.ts'
 import { levelFailure, StateDiskError, type StateFailure } from './state-failure.ts'
+import { History, type HistoryLimits, historyLimits } from './state-history.ts'
+import { type HistoryReader, openHistory } from './state-history-read.ts'
 import { itemOf, orAborted, readPage } from './state-list.ts'
 import { loadState, type State } from './state-open.ts'
 import type { Origins } from './state-origins.ts'
@@ -23,6 +27,7 @@ import {
   encodeMeta,
   encodeStore,
   encodeToken,
+  keyOfRecord,
   type Meta,
   recordKey,
 } from './state-rows.ts'
@@ -55,6 +60,8 @@ export type StateMachineOptions = {
   readonly flushEveryMs?: number
   /** What may wait for LevelDB in memory, in bytes; applying waits when it is passed. */
   readonly overlayBytes?: number
+  /** How much of the history of changes is kept; 10 minutes or 256 MiB, whichever is less, unless given. */
+  readonly history?: HistoryLimits | undefined
   /** The real one when absent. */
   readonly time?: StateTime | undefined
   /**
@@ -82,6 +89,10 @@ export class StateMachine implements StateReader {
   readonly #tokens: Map<string, Token>
   readonly #origins: Origins
   readonly #repeats: Repeats
+  readonly #history: History
+  readonly #feed: ChangeFeed
+  /** Clears what the history has let go of, while there is any. */
+  #clearing: Promise<void> | undefined
   /** Stores whose row LevelDB has not got as it stands. */
   readonly #changedStores = new Set<OpenStore>()
   #configuration: Configuration
@@ -115,7 +126,7 @@ export class StateMachine implements StateReader {
   }
 
   private constructor(options: StateMachineOptions, state: State) {
-    const { meta, ledger, stores, tokens, origins, repeats, lastBatch } = state
+    const { meta, ledger, stores, tokens, origins, repeats, history, lastBatch } = state
     this.#level = options.level
     this.#overlayBytes = options.overlayBytes ?? 32 * 1024 * 1024
     this.#ledger = ledger
@@ -124,6 +135,9 @@ export class StateMachine implements StateReader {
     this.#tokens = new Map(tokens.map((token) => [token.hash, token]))
     this.#origins = origins
     this.#repeats = repeats
+    const { revision, time } = meta
+    this.#history = new History(history, { revision, time, limits: options.history ?? historyLimits })
+    this.#feed = new ChangeFeed(this.#history)
     this.#configuration = meta.configuration
     this.#lastApplied = meta.lastApplied
     this.#lastAppliedTerm = meta.lastAppliedTerm
@@ -141,6 +155,7 @@ export class StateMachine implements StateReader {
       lastBatch,
       durableIndex: meta.lastApplied,
       capture: () => this.#capture(),
+      onWritten: () => this.#written(),
       onFailure: options.onFailure,
     })
   }
@@ -219,8 +234,7 @@ export class StateMachine implements StateReader {
         for (const step of steps) {
           if (step.type === 'begin') this.#checkUsable()
           this.#take(step, present, applied)
-          if (step.type === 'end' && this.#ledger.overlay.bytes > this.#overlayBytes)
-            await this.#writer.flush()
+          if (step.type === 'end' && this.#waitingBytes > this.#overlayBytes) await this.#writer.flush()
           if (stretch.over) await stretch.pause()
         }
       }
@@ -293,6 +307,7 @@ export class StateMachine implements StateReader {
 
   async #close(): Promise<void> {
     try {
+      await this.#clearing
       if (this.#writer.failure !== undefined) return
       await this.#writer.flush()
       if (!this.#verified) return
@@ -399,6 +414,30 @@ export class StateMachine implements StateReader {
 
   dropped(): readonly number[] {
     return []
+  }
+
+  /** Tells the follower of everything that is applied from now on, until the returned function is called. */
+  follow(follower: Follower): () => void {
+    return this.#feed.follow(follower)
+  }
+
+  /** What is kept of the changes, as of everything applied so far. The caller closes it. */
+  async openHistory(): Promise<HistoryReader> {
+    await this.flush()
+    return this.#reading(async () => {
+      const level = this.#level
+      const snapshot = level.snapshot()
+      try {
+        const reading = <T>(read: () => Promise<T>): Promise<T> => {
+          this.#checkUsable()
+          return this.#reading(read)
+        }
+        return await openHistory({ level, snapshot, reading })
+      } catch (error) {
+        await snapshot.close()
+        throw error
+      }
+    })
   }
 
   /** Whatever ends this process from now on, but `close`, ends it uncleanly. */
@@ -537,15 +576,49 @@ export class StateMachine implements StateReader {
       row.store.keys += (after === undefined ? 0 : 1) - (before === undefined ? 0 : 1)
       row.store.bytes += sizeOf(command.key, after) - sizeOf(command.key, before)
       this.#changedStores.add(row.store)
+      if (before !== undefined && stands !== undefined) {
+        this.#history.replaced(before.revision, row.key, stands)
+      }
+      this.#feed.add({
+        type: decision.type === 'put' ? 'set' : 'delete',
+        store: row.store.number,
+        key: keyOfRecord(row.key),
+        record: after && value && { ...after, value: value.subarray(value.length - after.value.length) },
+      })
+      this.#feed.done(this.#revision, this.#stamp)
     }
     return decision.outcome
+  }
+
+  /** What waits for LevelDB in memory. */
+  get #waitingBytes(): number {
+    return this.#ledger.overlay.bytes + this.#history.waitingBytes
   }
 
   /** Between two entries, when a batch is cut. */
   #capture(): Captured {
     const meta = this.#meta()
     this.#digest = digestOf(meta)
-    return { lastApplied: meta.lastApplied, meta: encodeMeta(meta) }
+    const own = this.#history.takeRows(meta.revision, meta.time)
+    return { lastApplied: meta.lastApplied, meta: encodeMeta(meta), own }
+  }
+
+  #written(): void {
+    this.#history.settled()
+    if (this.#history.clearable) this.#clearing ??= this.#clear()
+  }
+
+  /** Never rejects: an error ends the state machine. */
+  async #clear(): Promise<void> {
+    try {
+      while (this.#history.clearable && this.failure === undefined && this.#closed === undefined) {
+        await this.#history.clear(this.#level)
+      }
+    } catch (error) {
+      this.#writer.fail(levelFailure(error, 'written'))
+    } finally {
+      this.#clearing = undefined
+    }
   }
 
   /**

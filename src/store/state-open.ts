@@ -8,6 +8,7 @@ import { commandVersion } from './commands.ts'
 import { StateDamagedError } from './record.ts'
 import { emptySum, Ledger } from './state-digest.ts'
 import { hasCode, isCorruption, reason, StateDiskError } from './state-failure.ts'
+import { emptyHistory, type LoadedHistory, loadHistory } from './state-history.ts'
 import { IdempotencyKeys } from './state-idempotency.ts'
 import { Origins } from './state-origins.ts'
 import { Repeats } from './state-repeats.ts'
@@ -75,6 +76,7 @@ export type State = {
   readonly tokens: readonly Token[]
   readonly origins: Origins
   readonly repeats: Repeats
+  readonly history: LoadedHistory
   /** The number of the last batch; 0 when LevelDB is empty and the state is the founding's. */
   readonly lastBatch: number
   /** LevelDB was closed by `StateMachine.close` the last time, with a state that was whole. */
@@ -143,7 +145,8 @@ export async function loadState(level: StateLevel, founding: Founding): Promise<
   const mark = closed === undefined ? undefined : decodeMark(closedKey, closed)
   const clean = mark?.number === batch.number && mark.lastApplied === batch.lastApplied
   const repeats = new Repeats(sessions, keys)
-  return { meta, ledger, stores, tokens, origins, repeats, lastBatch: batch.number, clean }
+  const history = await loadHistory(level, meta.revision)
+  return { meta, ledger, stores, tokens, origins, repeats, history, lastBatch: batch.number, clean }
 }
 
 /** What the cluster is at index 0. Stores get their internal numbers in the order of the founding. */
@@ -178,6 +181,7 @@ function foundedState(founding: Founding): State {
     tokens: founding.tokens,
     origins: new Origins(),
     repeats: new Repeats(new Sessions(), new IdempotencyKeys()),
+    history: emptyHistory(0),
     lastBatch: 0,
     clean: true,
   }

@@ -62,6 +62,16 @@ export const batchesRange: { readonly gte: Buffer; readonly lt: Buffer } = {
 export const closedKey: Buffer = Buffer.from([localTable, 0x80])
 /** → how far a snapshot is loaded; there only until it is whole. */
 export const loadingKey: Buffer = Buffer.from([localTable, 0x81])
+/** The history of changes (`state-history.ts`): its header, and the first bytes of the keys of its tables. */
+export const historyTables = {
+  header: [localTable, 0x82],
+  /** revision u48, n u32 → the n-th change of a revision. */
+  events: [localTable, 0x83],
+  /** revision u48, row key of a record → the record of that revision, which stands no more. */
+  replaced: [localTable, 0x84],
+  /** last revision u48 → when it ended, and how much it has. */
+  blocks: [localTable, 0x85],
+} as const
 
 /** Bounds between which no key of any table that this build knows lies. */
 export function unknownRanges(): readonly { readonly gte: Buffer; readonly lt?: Buffer }[] {

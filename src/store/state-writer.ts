@@ -18,8 +18,11 @@ export type StateLevel = AbstractLevel<string | Buffer | Uint8Array, Uint8Array,
  */
 const batchSlots = 32_768
 
-/** What one batch brings LevelDB up to, and the first row that says so; all others are in the overlay. */
-export type Captured = { readonly lastApplied: number; readonly meta: Row }
+/**
+ * What one batch brings LevelDB up to, the first row that says so, and this node's own rows that go with it; all others are
+ * in the overlay.
+ */
+export type Captured = { readonly lastApplied: number; readonly meta: Row; readonly own: readonly Row[] }
 
 type Waiter = { readonly resolve: () => void; readonly reject: (error: Error) => void }
 
@@ -34,6 +37,8 @@ type WriterOptions = {
   readonly durableIndex: number
   /** Called at the moment a batch is cut, always between two entries. */
   readonly capture: () => Captured
+  /** Called when the batch cut last is durable. */
+  readonly onWritten: () => void
   /** Called once, with the first error. */
   readonly onFailure: (failure: StateFailure) => void
 }
@@ -45,6 +50,7 @@ export class StateWriter {
   readonly #time: StateTime
   readonly #flushEveryMs: number
   readonly #capture: () => Captured
+  readonly #onWritten: () => void
   readonly #onFailure: (failure: StateFailure) => void
   #lastBatch: number
   #durableIndex: number
@@ -70,6 +76,7 @@ export class StateWriter {
     this.#lastBatch = options.lastBatch
     this.#durableIndex = options.durableIndex
     this.#capture = options.capture
+    this.#onWritten = options.onWritten
     this.#onFailure = options.onFailure
   }
 
@@ -150,13 +157,14 @@ export class StateWriter {
     this.#boarded = this.#waiting
     this.#waiting = []
     try {
-      const { lastApplied, meta } = this.#capture()
+      const { lastApplied, meta, own } = this.#capture()
       const number = this.#lastBatch + 1
       const mark = markOf({ number, lastApplied })
-      await writeBatch(this.#level, [...this.#overlay.take(), meta, mark], this.#time)
+      await writeBatch(this.#level, [...this.#overlay.take(), ...own, meta, mark], this.#time)
       this.#overlay.settle()
       this.#lastBatch = number
       this.#durableIndex = lastApplied
+      this.#onWritten()
     } catch (error) {
       this.fail(error instanceof Error ? error : new Error(String(error)))
     }

@@ -10,7 +10,7 @@ import { StateDamagedError, seal } from '../../src/store/record.ts'
 import type { StateFailure } from '../../src/store/state-failure.ts'
 import type { StateMachine } from '../../src/store/state-machine.ts'
 import { openLevel } from '../../src/store/state-open.ts'
-import { metaKey, recordKey } from '../../src/store/state-rows.ts'
+import { historyTables, metaKey, recordKey } from '../../src/store/state-rows.ts'
 import { realTime } from '../../src/store/state-time.ts'
 import type { MemoryState } from './memory-state.ts'
 import { batch, bytes, dump, entry, log, memory, set, Workshop } from './state-fixtures.ts'
@@ -366,6 +366,11 @@ describe('a damaged row', () => {
     await state.close()
     let tried = 0
     for await (const [key, value] of (await level.restart()).iterator({ lt: recordKey(0, bytes('')) })) {
+      // What a watcher that comes back is told is looked at then.
+      const isToldLater = [historyTables.events, historyTables.replaced].some(
+        ([table, kind]) => key[0] === table && key[1] === kind,
+      )
+      if (isToldLater) continue
       const survivor = await level.restart()
       const row = Buffer.from(value)
       row[row.length >> 1] = (row[row.length >> 1] ?? 0) ^ 4
@@ -373,8 +378,8 @@ describe('a damaged row', () => {
       await expect(workshop.open(survivor)).rejects.toThrow(StateDamagedError)
       tried += 1
     }
-    // Batches, the mark of a clean close, the first row, stores, tokens, an origin and its outcomes.
-    expect(tried).toBe(2 + 1 + 1 + 2 + 3 + 1 + 1)
+    // Batches, the mark of a clean close, the history's header, the first row, stores, tokens, an origin and its outcomes.
+    expect(tried).toBe(2 + 1 + 1 + 1 + 2 + 3 + 1 + 1)
   })
 
   it('of a newer format is not called damage', async () => {

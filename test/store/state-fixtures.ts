@@ -9,7 +9,7 @@ import type { StateFailure } from '../../src/store/state-failure.ts'
 import type { StateLoader } from '../../src/store/state-loader.ts'
 import { StateMachine, type StateMachineOptions } from '../../src/store/state-machine.ts'
 import { openLevel } from '../../src/store/state-open.ts'
-import { localTable } from '../../src/store/state-rows.ts'
+import { replicatedRange } from '../../src/store/state-rows.ts'
 import type { StateSnapshot } from '../../src/store/state-snapshot.ts'
 import type { StateLevel } from '../../src/store/state-writer.ts'
 import type {
@@ -214,7 +214,7 @@ export class Machine {
 
 /** Every row of the replicated state. */
 export async function rows(level: StateLevel): Promise<readonly (readonly [Uint8Array, Uint8Array])[]> {
-  return (await level.iterator().all()).filter(([key]) => key[0] !== localTable)
+  return level.iterator(replicatedRange).all()
 }
 
 /** Every row of the replicated state as hex, for comparing members; a node's own rows are left out. */

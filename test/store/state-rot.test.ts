@@ -122,7 +122,8 @@ describe('a flipped bit', () => {
       )
       seen.set(finding, (seen.get(finding) ?? 0) + 1)
     }
-    expect(seen.get('found by recomputing')).toBeGreaterThan(10)
+    // The rest lies in the log, in what LevelDB left behind, and in this node's own rows.
+    expect(seen.get('found by recomputing')).toBeGreaterThan(5)
   }, 120_000)
 
   it('in the files that say which others count is noticed, or lies where nothing depends on it', async () => {

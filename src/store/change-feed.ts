@@ -1,0 +1,63 @@
+// Gathers what a command changes, numbers it, and hands it to the history and to those who follow.
+
+import { rowName } from './overlay.ts'
+import { asBuffer } from './record.ts'
+import type { Change, ChangeEvent, Follower } from './state-changes.ts'
+import type { History } from './state-history.ts'
+
+/** A change before it has its place in a revision. */
+export type Touched = Omit<Change, 'revision' | 'n'>
+
+export class ChangeFeed {
+  readonly #history: History
+  readonly #followers = new Set<Follower>()
+  #touched: Touched[] = []
+
+  constructor(history: History) {
+    this.#history = history
+  }
+
+  /** Calls the follower with everything from now on, until the returned function is called. */
+  follow(follower: Follower): () => void {
+    this.#followers.add(follower)
+    return () => this.#followers.delete(follower)
+  }
+
+  /** The command being applied changes a key. */
+  add(touched: Touched): void {
+    this.#touched.push(touched)
+  }
+
+  /** The command being applied changes nothing after all. */
+  discard(): void {
+    if (this.#touched.length > 0) this.#touched = []
+  }
+
+  /** The command is applied: all that it changed has this revision. `time` is its entry's stamp. */
+  done(revision: number, time: number): void {
+    if (this.#touched.length === 0) return
+    const touched = this.#touched.length === 1 ? this.#touched : lastOfEach(this.#touched)
+    this.#touched = []
+    const events = touched.map(
+      (one, at): ChangeEvent => ({ ...one, revision, n: at + 1, last: at === touched.length - 1 }),
+    )
+    this.#history.record(events, time)
+    for (const follower of this.#followers) follower.changed(events)
+  }
+
+  /** Tokens or stores are not what they were. */
+  authorityChanged(): void {
+    for (const follower of this.#followers) follower.authorityChanged()
+  }
+}
+
+/** A transaction may change a key more than once; nobody ever sees but what it leaves. */
+function lastOfEach(touched: readonly Touched[]): readonly Touched[] {
+  const last = new Map<string, Touched>()
+  for (const one of touched) {
+    const name = `${one.store}/${rowName(asBuffer(one.key))}`
+    last.delete(name)
+    last.set(name, one)
+  }
+  return [...last.values()]
+}
