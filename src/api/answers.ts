@@ -142,7 +142,9 @@ export class Answers {
       [headers.request, id],
       [headers.revision, String(this.#node.state.revision)],
       ['Cache-Control', 'no-store'],
-      ...(typeof trace === 'string' && traceparentPattern.test(trace) ? [['traceparent', trace] as const] : []),
+      ...(typeof trace === 'string' && traceparentPattern.test(trace)
+        ? [['traceparent', trace] as const]
+        : []),
       ...(this.#draining ? [[headers.draining, 'true'] as const] : []),
     ]
   }

@@ -158,9 +158,13 @@ function encoded(segment: string): string {
     )
   }
   if (segment.isWellFormed()) return encodeURIComponent(segment)
-  throw new TrivetError('invalid-key', 'A key is well-formed Unicode: half of a surrogate pair has no UTF-8', {
-    field: 'key',
-  })
+  throw new TrivetError(
+    'invalid-key',
+    'A key is well-formed Unicode: half of a surrogate pair has no UTF-8',
+    {
+      field: 'key',
+    },
+  )
 }
 
 function parse(answer: Answer, isWrite: boolean): unknown {

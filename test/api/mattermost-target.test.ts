@@ -99,15 +99,12 @@ describe('the token', () => {
     return message
   }
 
-  it.each([
-    ['Bearer'],
-    ['BEARER'],
-    ['bearer'],
-    ['token'],
-    ['Token'],
-  ])('is read from the header as %s', (scheme) => {
-    expect(secretOf(request({ authorization: `${scheme} abc` }))).toBe('abc')
-  })
+  it.each([['Bearer'], ['BEARER'], ['bearer'], ['token'], ['Token']])(
+    'is read from the header as %s',
+    (scheme) => {
+      expect(secretOf(request({ authorization: `${scheme} abc` }))).toBe('abc')
+    },
+  )
 
   it('is read from the cookie, then from the query, and the first place that has one decides', () => {
     const cookie = 'a=1; MMAUTHTOKEN=of-the-cookie; MMUSERID=u'

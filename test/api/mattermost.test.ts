@@ -88,7 +88,9 @@ class Site {
       | { type: 'removeApp'; app: string },
   ): Promise<void> {
     const deadline = performance.now() + 10_000
-    const { outcome } = await this.nodes.town.node('n1').execute({ ...command, token: hashOf(admin) }, { deadline })
+    const { outcome } = await this.nodes.town
+      .node('n1')
+      .execute({ ...command, token: hashOf(admin) }, { deadline })
     if (outcome.type === 'refused') throw new Error(`${command.type}: ${outcome.code}`)
   }
 
@@ -228,7 +230,9 @@ describe.each(modes())('the store of Mattermost apps, %s,', (_, settings) => {
     expectText(await site.as('POST', '/large', { body }), 500, 'size limit of 8Kb exceeded')
     expectText(await site.as('PUT', '/large', { body, token: undefined }), 500, 'size limit of 8Kb exceeded')
     const raw = await RawClient.connect(Number(new URL(site.nodes.next()).port))
-    raw.say(`POST ${base}/large HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2001\r\n${body}\r\n0\r\n\r\n`)
+    raw.say(
+      `POST ${base}/large HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2001\r\n${body}\r\n0\r\n\r\n`,
+    )
     await raw.until(({ answers }) => answers.length === 1)
     expect(raw.answers[0]).toMatchObject({ status: 500, text: 'size limit of 8Kb exceeded\n' })
     raw.close()
@@ -298,7 +302,11 @@ describe.each(modes())('the store of Mattermost apps, %s,', (_, settings) => {
       'mattermost-app-id': 'polls',
     }
     await site.set('/claimed', '"bob"', 'bob')
-    expectText(await site.as('GET', '/claimed', { token: undefined, headers }), 401, 'user ID is required: unauthorized')
+    expectText(
+      await site.as('GET', '/claimed', { token: undefined, headers }),
+      401,
+      'user ID is required: unauthorized',
+    )
     expect(await site.as('GET', '/claimed', { headers })).toMatchObject({ status: 200, text: '{}' })
   })
 
@@ -435,7 +443,10 @@ describe('by the documentation of Mattermost', () => {
     town.partition([leader], others)
     const apis = site.nodes.apis.filter((_api, at) => town.ids[at] !== leader)
     for (const api of apis) {
-      const answer = await ask(api.address.url, 'POST', `${base}/waited`, { token: secretOf('ann'), body: '2' })
+      const answer = await ask(api.address.url, 'POST', `${base}/waited`, {
+        token: secretOf('ann'),
+        body: '2',
+      })
       expect(answer.status).toBe(200)
     }
     const alone = site.nodes.apis[town.ids.indexOf(leader)]?.address.url ?? ''

@@ -131,12 +131,7 @@ export class MattermostSurface {
     }
   }
 
-  async #answer(
-    method: Method,
-    target: KeyPath,
-    value: Uint8Array | undefined,
-    call: Call,
-  ): Promise<Reply> {
+  async #answer(method: Method, target: KeyPath, value: Uint8Array | undefined, call: Call): Promise<Reply> {
     switch (method) {
       case 'GET':
         return this.#get(target, call)
@@ -308,7 +303,8 @@ function routed(method: string | undefined, target: MattermostTarget): readonly 
   if (target.type === 'malformed') throw invalid('path is not percent-encoded UTF-8')
   if (target.type === 'nothing') throw new TrivetError('not-found', 'There is no such route')
   const known = served.find((one) => one === method)
-  if (known === undefined) throw new TrivetError('method-not-allowed', `This path serves ${served.join(', ')}`)
+  if (known === undefined)
+    throw new TrivetError('method-not-allowed', `This path serves ${served.join(', ')}`)
   return [known, target]
 }
 
