@@ -131,13 +131,20 @@ export class Answers {
   }
 
   #refusalHeaders(error: TrivetError): readonly (readonly [string, string])[] {
+    return [...this.headersOf(this.nextId()), ['Content-Type', problemType], ...problemHeaders(error)]
+  }
+
+  /** The headers of every answer, for one that goes out on Node's own objects: under this id, to this request if there is one. */
+  headersOf(id: string, message?: IncomingMessage): readonly (readonly [string, string])[] {
+    const trace = message?.headers['traceparent']
     return [
       [headers.node, this.#node.id],
-      [headers.request, this.nextId()],
+      [headers.request, id],
       [headers.revision, String(this.#node.state.revision)],
       ['Cache-Control', 'no-store'],
-      ['Content-Type', problemType],
-      ...problemHeaders(error),
+      ...(typeof trace === 'string' && traceparentPattern.test(trace)
+        ? [['traceparent', trace] as const]
+        : []),
       ...(this.#draining ? [[headers.draining, 'true'] as const] : []),
     ]
   }

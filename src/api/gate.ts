@@ -6,6 +6,7 @@
 // 404 no-such-store, 400, and, in the handlers, 413 and 412.
 
 import assert from 'node:assert/strict'
+import type { IncomingMessage } from 'node:http'
 import type { FastifyRequest, onRequestHookHandler } from 'fastify'
 import { parseDuration } from '../duration.ts'
 import { TrivetError } from '../errors.ts'
@@ -336,8 +337,9 @@ function packed(field: string): TrivetError {
   )
 }
 
-function requestTimeout(request: FastifyRequest): number | TrivetError {
-  const text = request.headers['trivet-timeout']
+/** How long a request may take, in milliseconds; the mistake in what it says of that, for whoever may be told. */
+export function requestTimeout({ headers }: Pick<IncomingMessage, 'headers'>): number | TrivetError {
+  const text = headers['trivet-timeout']
   if (text === undefined) return timeouts.default
   const timeout = typeof text === 'string' ? parseDuration(text) : undefined
   if (timeout !== undefined && timeout >= timeouts.least && timeout <= timeouts.most) return timeout

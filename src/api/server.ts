@@ -21,6 +21,7 @@ import {
   type TlsFiles,
   type TlsPair,
 } from './listener.ts'
+import { defaultMattermost, type MattermostSettings, MattermostSurface } from './mattermost/surface.ts'
 import { addOpenapi } from './openapi.ts'
 import { addClusterRoutes } from './routes/cluster.ts'
 import { addHealthRoutes } from './routes/health.ts'
@@ -47,6 +48,8 @@ export type ApiOptions = {
   readonly closeTimeout?: number | undefined
   /** The bytes of request bodies being read at one time, in all; 128 MiB unless given. */
   readonly bodiesBytes?: number | undefined
+  /** How the store of Mattermost's apps answers; as its documentation says unless given. */
+  readonly mattermost?: MattermostSettings | undefined
 }
 
 export type ApiAddress = { readonly host: string; readonly port: number; readonly url: string }
@@ -73,6 +76,8 @@ export class Api {
   readonly #app: App
   readonly #answers: Answers
   readonly #listener: Listener
+  readonly #bodies: BodyReader
+  readonly #mattermost: MattermostSurface
 
   constructor(options: ApiOptions, tls: TlsPair | undefined) {
     this.#options = options
@@ -80,7 +85,14 @@ export class Api {
     let listener: Listener | undefined
     const app = fastify({
       serverFactory: (routes) => {
-        listener = createListener({ answers, routes, tls, times: { ...defaultTimes, ...options.times } })
+        listener = createListener({
+          answers,
+          routes: (message, response) => {
+            if (!this.#mattermost.takes(message, response)) routes(message, response)
+          },
+          tls,
+          times: { ...defaultTimes, ...options.times },
+        })
         return listener.server
       },
       genReqId: () => answers.nextId(),
@@ -101,12 +113,22 @@ export class Api {
     this.#app = app
     this.#answers = answers
     this.#listener = listener
+    this.#bodies = new BodyReader(options.bodiesBytes ?? bodiesBound)
+    this.#mattermost = new MattermostSurface({
+      node: options.node,
+      answers,
+      connections: listener.connections,
+      bodies: this.#bodies,
+      logger: options.logger,
+      settings: options.mattermost ?? defaultMattermost,
+      keyBytes: options.limits.keyBytes,
+    })
     this.#addRoutes()
   }
 
   #addRoutes(): void {
     const { node, limits } = this.#options
-    const bodies = new BodyReader(this.#options.bodiesBytes ?? bodiesBound)
+    const bodies = this.#bodies
     const gate = new Gate({ node, connections: this.#listener.connections, keyBytes: limits.keyBytes })
     const context: RouteContext = { node, gate, bodies, limits, draining: () => this.#answers.draining }
     const app = this.#app

@@ -21,7 +21,8 @@ function keyStart(target: string): number {
   return end + '/keys/'.length
 }
 
-function pathStart(target: string): number {
+/** Where the path begins in a request target: proxies may send the absolute form. */
+export function pathStart(target: string): number {
   if (target.charCodeAt(0) === slash) return 0
   return /^https?:\/\/[^/?#]*/i.exec(target)?.[0].length ?? 0
 }
@@ -101,7 +102,7 @@ function invalidKey(sentence: string): TrivetError {
 }
 
 /** Undefined for a stray `%` and for characters that may not stand in a URL. `+` is a plus. */
-function percentDecode(raw: string): Buffer | undefined {
+export function percentDecode(raw: string): Buffer | undefined {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
   if (/[\x00-\x20\x7f-\uffff#]/.test(raw)) return undefined
   const bytes = Buffer.from(raw, 'latin1')

@@ -24,6 +24,11 @@ const stopMs = 20_000
 const pollMs = 200
 const complaintMs = 5000
 
+type RunOptions = DevOptions & {
+  /** What the default store shall hold before anybody is told where to find it: keys and texts, in this order. */
+  readonly keyValue: readonly (readonly [key: string, value: string])[]
+}
+
 /** A node as this process follows it. */
 type Followed = {
   readonly node: DevNode
@@ -35,7 +40,7 @@ type Followed = {
 }
 
 /** Runs a cluster until it is told to stop. Resolves with the exit status; rejects with a sentence when it cannot start. */
-export async function dev(options: DevOptions): Promise<number> {
+export async function dev(options: RunOptions): Promise<number> {
   const files = filesIn(options.data)
   const other = await runningPid(files.pidPath)
   if (other !== undefined) {
@@ -57,13 +62,13 @@ export async function dev(options: DevOptions): Promise<number> {
 class DevCluster {
   readonly #plan: DevPlan
   readonly #files: DevFiles
-  readonly #options: DevOptions
+  readonly #options: RunOptions
   readonly #secret: string
   readonly #nodes: readonly Followed[]
   #stopping = false
   #greeted = false
 
-  constructor(plan: DevPlan, files: DevFiles, options: DevOptions, secret: string) {
+  constructor(plan: DevPlan, files: DevFiles, options: RunOptions, secret: string) {
     this.#plan = plan
     this.#files = files
     this.#options = options
@@ -87,7 +92,7 @@ class DevCluster {
     for (const followed of this.#nodes) this.#start(followed)
     let status = 0
     try {
-      const started = this.#untilReady().then((ready) => (ready ? this.#greet() : undefined))
+      const started = this.#untilReady().then((ready) => (ready ? this.#open() : undefined))
       await Promise.race([stopped, Promise.all([started, this.#follow()])])
     } catch (error) {
       await this.#stop()
@@ -185,14 +190,25 @@ class DevCluster {
     return false
   }
 
-  async #greet(): Promise<void> {
-    const { tokenPath } = this.#files
+  /** Puts in what is to be there from the beginning, and says that all is ready. */
+  async #open(): Promise<void> {
     const ready = this.#nodes
       .filter(({ state }) => state === 'ready' || state === 'elsewhere')
       .map(({ node }) => node)
     const urls = ready.map((node) => node.http)
-    const client = connect({ endpoints: urls, token: this.#secret })
+    await using client = connect({ endpoints: urls, token: this.#secret })
+    const { keyValue } = this.#options
+    if (keyValue.length > 0) {
+      const store = await client.open('default')
+      for (const [key, value] of keyValue) await store.set(key, value)
+    }
     const { leader } = await client.cluster()
+    this.#greet(ready, leader)
+  }
+
+  #greet(ready: readonly DevNode[], leader: string | undefined): void {
+    const { tokenPath } = this.#files
+    const urls = ready.map((node) => node.http)
     const width = Math.max(...ready.map(({ id }) => id.length))
     say('', 'stdout')
     say(

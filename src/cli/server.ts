@@ -10,7 +10,10 @@ type DevFlags = {
   readonly httpPort: number
   readonly p2pPort: number
   readonly host: string
+  readonly keyValue: readonly KeyValue[]
 }
+
+type KeyValue = readonly [key: string, value: string]
 
 type StartFlags = {
   readonly config: string
@@ -36,6 +39,13 @@ export function addServerCommands(program: Command, end: (status: number) => voi
       'where HTTP listens; beyond loopback without TLS, for containers',
       '127.0.0.1',
     )
+    .option(
+      '--key-value <key=value>',
+      'put this into the default store before anything is said to be ready; may be repeated',
+      collectKeyValue,
+      [],
+    )
+    .addHelpText('after', '\nExample:\n  trivet dev --nodes 1 --key-value greeting=hello')
     .action(async (flags: DevFlags, command: Command) => {
       const { dev } = await import('./dev.ts')
       const given = new Set(Object.keys(flags).filter((name) => command.getOptionValueSource(name) === 'cli'))
@@ -100,6 +110,13 @@ function addRecover(program: Command, end: (status: number) => void): void {
 
 function collect(value: string, before: readonly string[]): readonly string[] {
   return [...before, value]
+}
+
+/** Splits at the first `=`: a value may hold more of them, a key none. */
+function collectKeyValue(text: string, before: readonly KeyValue[]): readonly KeyValue[] {
+  const equals = text.indexOf('=')
+  if (equals < 1) throw new InvalidArgumentError('It is a key, = and a value.')
+  return [...before, [text.slice(0, equals), text.slice(equals + 1)]]
 }
 
 function wholeNumber(least: number, most: number): (text: string) => number {

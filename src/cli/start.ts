@@ -101,6 +101,7 @@ async function begin(options: {
     api = await createApi({
       node,
       limits: config.limits,
+      mattermost: config.mattermost,
       tls: config.tls,
       trustProxy: config.http.trustProxy,
       logger,

@@ -5,6 +5,7 @@ import { accessSync, closeSync, constants, openSync, readSync, statSync } from '
 import { dirname, resolve } from 'node:path'
 
 import type { StoreDefinition, Token } from '../store/types.ts'
+import { type MattermostConfig, readMattermost } from './config-mattermost.ts'
 import { readNodes } from './config-nodes.ts'
 import { ConfigReader, type Place } from './config-reader.ts'
 import { readStores, readTokens } from './config-stores.ts'
@@ -44,6 +45,7 @@ export type ClusterConfig = {
   readonly tokens: readonly Token[]
   readonly limits: { readonly keyBytes: number; readonly valueBytes: number }
   readonly raft: { readonly heartbeat: number; readonly election: number }
+  readonly mattermost: MattermostConfig
 }
 
 /** Everything that is wrong with the file. Its message is one line for each mistake. */
@@ -127,6 +129,7 @@ function readConfig(reader: ConfigReader, path: string): ClusterConfig | undefin
     'tokens',
     'limits',
     'raft',
+    'mattermost',
   ])
   if (fields === undefined) return undefined
   const cluster = reader.text(fields.cluster, {
@@ -146,8 +149,9 @@ function readConfig(reader: ConfigReader, path: string): ClusterConfig | undefin
   const stores = readStores(reader, fields.stores, limits.valueBytes)
   const tokens = readTokens(reader, fields.tokens, stores)
   const raft = readRaft(reader, fields.raft)
+  const mattermost = readMattermost(reader, fields.mattermost, limits.valueBytes)
   if (cluster === undefined) return undefined
-  return { path, cluster, nodes, tls, http, stores, tokens, limits, raft }
+  return { path, cluster, nodes, tls, http, stores, tokens, limits, raft, mattermost }
 }
 
 function readTls(reader: ConfigReader, place: Place, directory: string): ClusterConfig['tls'] {

@@ -17,8 +17,8 @@ class Dev implements AsyncDisposable {
   readonly #child
   readonly #ended: Promise<unknown[]>
 
-  constructor(data: string, http: number, p2p: number) {
-    const flags = ['--data', data, '--http-port', String(http), '--p2p-port', String(p2p)]
+  constructor(data: string, http: number, p2p: number, ...more: readonly string[]) {
+    const flags = ['--data', data, '--http-port', String(http), '--p2p-port', String(p2p), ...more]
     this.#child = spawn(process.execPath, [mainFile, 'dev', ...flags], { stdio: ['ignore', 'pipe', 'pipe'] })
     this.#ended = once(this.#child, 'exit')
     for (const stream of [this.#child.stdout, this.#child.stderr]) {
@@ -57,7 +57,8 @@ it('brings up a cluster whose printed lines work, tells of a dead node and how t
   const base = await freePorts(6)
   try {
     {
-      await using dev = new Dev(data, base, base + 3)
+      const seeds = ['--key-value', 'motto=a=b', '--key-value', 'empty=', '--key-value', 'motto=a=b=c']
+      await using dev = new Dev(data, base, base + 3, ...seeds)
       const greeting = await dev.printed('3 nodes are ready')
       await dev.printed('Ctrl-C stops')
       const token = join(data, 'admin.token')
@@ -72,6 +73,15 @@ it('brings up a cluster whose printed lines work, tells of a dead node and how t
       expect(answers[0]).toContain('"created":true')
       expect(answers[1]).toBe('hello\n')
       expect(answers[2]).toContain('"leader":"n')
+
+      // What it was told to put in is there when it says that it is ready: split at the first =, the last one stands.
+      const seeded = (key: string) =>
+        fetch(`http://127.0.0.1:${base}/v1/stores/default/keys/${key}`, {
+          headers: { authorization: `Bearer ${secret}` },
+        })
+      expect(await (await seeded('motto')).text()).toBe('a=b=c')
+      expect(await (await seeded('empty')).text()).toBe('')
+      expect((await seeded('empty')).headers.get('content-type')).toBe('text/plain; charset=utf-8')
 
       // The examples, as their first lines say how to run them.
       const endpoints = [0, 1, 2].map((at) => `http://127.0.0.1:${base + at}`).join(',')

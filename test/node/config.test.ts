@@ -68,7 +68,15 @@ describe('a configuration without mistakes', () => {
       tokens: [],
       limits: { keyBytes: 4_096, valueBytes: 4_194_304 },
       raft: { heartbeat: 100, election: 1_000 },
+      mattermost: { strict: false, valueBytes: 8_192 },
     })
+  })
+
+  test('lets the store of Mattermost apps follow its documentation, its code, or a limit of its own', () => {
+    const section = (more: string) => load(minimal(more)).mattermost
+    expect(section('mattermost: { strict: true }')).toEqual({ strict: true, valueBytes: 8_192 })
+    expect(section('mattermost: { valueBytes: 65536 }')).toEqual({ strict: false, valueBytes: 65_536 })
+    expect(section('limits: { valueBytes: 1000 }')).toEqual({ strict: false, valueBytes: 1_000 })
   })
 
   test('may say everything there is, and may take it from the environment', () => {
@@ -180,7 +188,7 @@ limits: { keyBytes: 5000 }
 colour: red
 `)
     expect(found).toEqual([
-      'colour: unknown; known here: cluster, nodes, listen, tls, http, stores, tokens, limits, raft (cluster.yml:11)',
+      'colour: unknown; known here: cluster, nodes, listen, tls, http, stores, tokens, limits, raft, mattermost (cluster.yml:11)',
       'cluster: expected a name of 1 to 63 printable characters, found "" (cluster.yml:1)',
       'nodes.n1.http: expected an address like http://127.0.0.1:7001, without a path, found "http://127.0.0.1:7001/x" (cluster.yml:3)',
       'nodes.n1.p2p: expected a multiaddr like /ip4/127.0.0.1/tcp/7101, found "foo" (cluster.yml:3)',
@@ -275,6 +283,16 @@ colour: red
       'a duration without a unit',
       'raft: { election: 1000 }',
       'raft.election: expected a duration from 50ms to 60000ms, written like 100ms, 1s or 5m, found "1000" (cluster.yml:4)',
+    ],
+    [
+      'a size beside strict, which fixes it',
+      'mattermost: { strict: true, valueBytes: 9000 }',
+      'mattermost.valueBytes: strict takes values of 8192 bytes as Mattermost does: leave this out (cluster.yml:4)',
+    ],
+    [
+      'strict where values may not be as large as it takes them',
+      'mattermost: { strict: true }\nlimits: { valueBytes: 4096 }',
+      'mattermost.strict: strict takes values of 8192 bytes, but limits.valueBytes is 4096 (cluster.yml:4)',
     ],
     ['a list where a map belongs', 'limits: [1]', 'limits: expected a map, found a list (cluster.yml:4)'],
     [

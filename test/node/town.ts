@@ -22,6 +22,8 @@ export type TownOptions = {
   readonly syncs?: boolean
   /** How much of its log a node keeps, and in pieces of which size. */
   readonly parts?: Pick<NodeParts, 'segmentBytes' | 'keepBytes'>
+  /** What it is founded with, beside or instead of what every town has. */
+  readonly founding?: Partial<Pick<NodeSettings, 'stores' | 'tokens' | 'valueBytes'>>
 }
 
 const token = createHash('sha256').update('the secret of the town').digest('base64url')
@@ -107,6 +109,7 @@ export class Town implements AsyncDisposable {
       heartbeatMs: 20,
       electionMs: 150,
       foundWithout: [],
+      ...options.founding,
     }
   }
 

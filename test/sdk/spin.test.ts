@@ -1,0 +1,130 @@
+// Spin's store, as its guide and its code have it, over three nodes, each request to another one.
+
+import { createHash } from 'node:crypto'
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { type Client, connect, type Store } from '../../src/sdk/index.ts'
+import type { Token } from '../../src/store/types.ts'
+import { type Neighbourhood, startNeighbourhood } from '../api/neighbourhood.ts'
+import { conform, keysOf } from './spin-conformance.ts'
+
+const secrets = {
+  admin: 'the-secret-of-the-admin-0123456789',
+  component: 'the-secret-of-a-component-01234567',
+  wide: 'the-secret-of-a-wide-component-012',
+} as const
+
+function founded(name: keyof typeof secrets, principal: Token['principal']): Token {
+  return { name, hash: createHash('sha256').update(secrets[name]).digest('base64url'), principal }
+}
+
+function grants(...stores: readonly string[]): Token['principal'] {
+  return { type: 'component', grants: stores.map((store) => ({ store, access: 'read-write' })) }
+}
+
+let nodes: Neighbourhood
+const clients: Client[] = []
+
+/** Asks another node with every request. */
+function connected(name: keyof typeof secrets): Client {
+  const turning = (url: string, init: RequestInit): Promise<Response> => {
+    const { pathname, search } = new URL(url)
+    return fetch(`${nodes.next()}${pathname}${search}`, init)
+  }
+  const client = connect({ endpoints: [nodes.next()], token: secrets[name], timeout: '15s', fetch: turning })
+  clients.push(client)
+  return client
+}
+
+beforeAll(async () => {
+  nodes = await startNeighbourhood({
+    seed: 51,
+    founding: {
+      valueBytes: 4 * 1024 * 1024,
+      stores: [{ name: 'default' }, { name: 'session_data' }, { name: 'user-carts' }],
+      tokens: [
+        founded('admin', { type: 'admin' }),
+        founded('component', grants('default')),
+        founded('wide', grants('default', 'session_data', 'user-carts', 'undefined-store')),
+      ],
+    },
+  })
+})
+afterEach(() => Promise.all(clients.splice(0).map((client) => client.close())))
+afterAll(() => nodes[Symbol.asyncDispose]())
+
+async function emptied(store: Store): Promise<Store> {
+  for (const key of await keysOf(store)) await store.delete(key)
+  return store
+}
+
+describe("Spin's store", () => {
+  it('passes the sequence that Spin runs against any store', async () => {
+    await conform(connected('component'))
+  })
+
+  it('does not tell a store that was not granted from one that does not exist', async () => {
+    const client = connected('component')
+    const refused = await Promise.all(
+      ['user-carts', 'nowhere'].map((label) => client.open(label).catch((error: unknown) => error)),
+    )
+    expect(refused).toMatchObject([
+      { code: 'access-denied', status: 403 },
+      { code: 'access-denied', status: 403 },
+    ])
+  })
+
+  it('says no-such-store of a label that was granted but is not defined', async () => {
+    await expect(connected('wide').open('undefined-store')).rejects.toMatchObject({ code: 'no-such-store' })
+  })
+
+  it('takes labels in kebab-case and snake_case, each a store of its own', async () => {
+    const client = connected('wide')
+    const labels = ['default', 'session_data', 'user-carts'] as const
+    for (const label of labels) await (await client.open(label)).set('label', label)
+    for (const label of labels) expect(await (await client.open(label)).getText('label')).toBe(label)
+  })
+
+  it('tells an empty value from a missing key, and an expected absence from an error', async () => {
+    const store = await emptied(await connected('component').open('default'))
+    await store.set('empty', new Uint8Array(0))
+    expect(await store.get('empty')).toEqual(new Uint8Array(0))
+    expect(await store.exists('empty')).toBe(true)
+    expect(await store.get('missing')).toBeUndefined()
+    expect(await store.exists('missing')).toBe(false)
+    expect(await store.delete('missing')).toMatchObject({ deleted: false })
+  })
+
+  it('gives two handles on the same data, and closing one leaves the other open', async () => {
+    const client = connected('component')
+    const [one, other] = [await client.open('default'), await client.open('default')]
+    await one.set('both', 'see it')
+    expect(await other.getText('both')).toBe('see it')
+    await one.close()
+    await one.close()
+    await expect(one.get('both')).rejects.toMatchObject({ code: 'invalid-store' })
+    await expect(one.set('both', 'x')).rejects.toMatchObject({ code: 'invalid-store' })
+    expect(await other.getText('both')).toBe('see it')
+  })
+
+  it('holds 1,024 keys, keys of 256 bytes and more, and values of 1 MB and more', async () => {
+    const store = await emptied(await connected('component').open('default'))
+    const names = Array.from({ length: 1024 }, (_, at) => `key-${String(at).padStart(4, '0')}`)
+    const rest = names.values()
+    await Promise.all(
+      Array.from({ length: 32 }, async () => {
+        for (const name of rest) await store.set(name, name)
+      }),
+    )
+    expect(await keysOf(store)).toEqual(names)
+    for (const length of [256, 4096]) {
+      const key = 'ö'.repeat(length / 2)
+      await store.set(key, 'long')
+      expect(await store.getText(key)).toBe('long')
+    }
+    for (const size of [1_000_000, 4 * 1024 * 1024]) {
+      const value = new Uint8Array(size).fill(size % 251)
+      await store.set('large', value)
+      expect(Buffer.compare((await store.get('large')) ?? Buffer.alloc(0), value)).toBe(0)
+    }
+  })
+})
