@@ -2,6 +2,7 @@
 
 import { type Command, InvalidArgumentError } from 'commander'
 
+import { collect, example } from './command.ts'
 import { defaultData } from './connection.ts'
 
 type DevFlags = {
@@ -36,6 +37,7 @@ export function addServerCommands(program: Command, end: (status: number) => voi
       'where HTTP listens; beyond loopback without TLS, for containers',
       '127.0.0.1',
     )
+    .addHelpText('after', example('dev --nodes 3 --data ./data'))
     .action(async (flags: DevFlags, command: Command) => {
       const { dev } = await import('./dev.ts')
       const given = new Set(Object.keys(flags).filter((name) => command.getOptionValueSource(name) === 'cli'))
@@ -57,6 +59,7 @@ export function addServerCommands(program: Command, end: (status: number) => voi
       collect,
       [],
     )
+    .addHelpText('after', example('start --config cluster.yml --node n1'))
     .action(async (flags: StartFlags, command: Command) => {
       const node = flags.node ?? process.env['TRIVET_NODE']
       if (node === undefined || node === '') {
@@ -73,6 +76,7 @@ export function addServerCommands(program: Command, end: (status: number) => voi
       "Prints the peer id of the key in a data directory, for the configuration file's nodes. Makes the key if there is none.",
     )
     .option('--data <directory>', "the node's data directory", defaultData)
+    .addHelpText('after', example('keygen --data /var/lib/trivet'))
     .action(async ({ data }: { readonly data: string }) => {
       const { loadPeerKey } = await import('../node/peer-key.ts')
       process.stdout.write(`${(await loadPeerKey(data)).peer}\n`)
@@ -92,14 +96,11 @@ function addRecover(program: Command, end: (status: number) => void): void {
     )
     .requiredOption('--data <directory>', "the node's data directory")
     .option('--force', 'do it: writes that only the lost nodes had are given up', false)
+    .addHelpText('after', example('recover --data /var/lib/trivet --force'))
     .action(async (flags: { readonly data: string; readonly force: boolean }) => {
       const { recoverNode } = await import('./recover.ts')
       end(await recoverNode(flags))
     })
-}
-
-function collect(value: string, before: readonly string[]): readonly string[] {
-  return [...before, value]
 }
 
 function wholeNumber(least: number, most: number): (text: string) => number {
