@@ -55,7 +55,8 @@ export class Asker implements Disposable {
   }
 }
 
-function bodyOf(text: string, endpoint: string): Body {
+/** The JSON object that an answer brought. */
+export function bodyOf(text: string, endpoint: string): Body {
   try {
     const parsed: unknown = JSON.parse(text)
     if (typeof parsed === 'object' && parsed !== null) return { ...parsed }

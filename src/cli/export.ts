@@ -25,7 +25,7 @@ type ExportOptions = ConnectionOptions & {
 
 /** Adds `export`. */
 export function addExportCommand(program: Command): void {
-  withConnection(program.command('export'))
+  withConnection(program.command('export'), '60s')
     .argument('<file>', 'where to write, or - for standard output')
     .option('--store <name>', 'the store', 'default')
     .option('--prefix <prefix>', 'only keys that begin with it')

@@ -22,7 +22,7 @@ const batchBytes = 4 * 1024 * 1024
 
 /** Adds `import`. */
 export function addImportCommand(program: Command): void {
-  withConnection(program.command('import'))
+  withConnection(program.command('import'), '60s')
     .argument('<file>', 'what to read, or - for standard input')
     .option('--store <name>', 'the store', 'default')
     .summary('set the keys that a file lists')

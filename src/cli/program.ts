@@ -7,6 +7,7 @@ import { TrivetError } from '../errors.ts'
 import { InvariantError } from '../raft/assert.ts'
 import { version } from '../version.ts'
 import { addAppCommands } from './apps.ts'
+import { addBackupCommands } from './backup.ts'
 import { addClusterCommands } from './cluster.ts'
 import { addCompletionCommand } from './completion.ts'
 import { addDataCommands } from './data.ts'
@@ -63,6 +64,7 @@ export function createProgram(complain: (sentence: string) => void, end: (status
   addAppCommands(program)
   addExportCommand(program)
   addImportCommand(program)
+  addBackupCommands(program)
   addCompletionCommand(program)
   return program
 }
