@@ -3,8 +3,8 @@
 import type { Command } from 'commander'
 
 import type { ClusterDescription, MemberDescription } from '../api/protocol.ts'
+import { example, print, table, withClientOf, withConnection } from './command.ts'
 import type { ConnectionOptions } from './connection.ts'
-import { print, withClientOf, withConnection } from './data.ts'
 
 type ClusterOptions = ConnectionOptions & { readonly json?: true }
 
@@ -13,6 +13,7 @@ export function addClusterCommands(program: Command): void {
   withConnection(program.command('status'))
     .summary('show the members of the cluster')
     .description('Shows the cluster as the node that answers sees it: who leads, and how far each member is.')
+    .addHelpText('after', example('status --endpoint http://127.0.0.1:7001'))
     .action((options: ClusterOptions) =>
       withClientOf(options, async (client) => {
         const cluster = await client.cluster()
@@ -24,6 +25,7 @@ export function addClusterCommands(program: Command): void {
     .argument('<id>', 'the member that shall lead')
     .summary('hand leadership over')
     .description('Hands leadership to a member.')
+    .addHelpText('after', example('leader n2'))
     .action((id: string, options: ClusterOptions) =>
       withClientOf(options, async (client) => {
         await client.transferLeadership(id)
@@ -51,18 +53,12 @@ const columns: readonly (readonly [
 /** The status as people read it: a sentence, a table, and the alarms. The star marks the node that answered. */
 function statusLines(cluster: ClusterDescription): readonly string[] {
   const leader = cluster.leader === undefined ? 'no leader is known' : `${cluster.leader} leads`
-  const rows = [
+  const rows = cluster.members.map((member) => columns.map(([, cell]) => cell(member)))
+  const shown = table(
     columns.map(([title]) => title),
-    ...cluster.members.map((member) => columns.map(([, cell]) => String(cell(member) ?? '-'))),
-  ]
-  const widths = columns.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)))
-  const table = rows.map((row) =>
-    row
-      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-      .join('  ')
-      .trimEnd(),
+    rows,
   )
-  return [`${cluster.cluster}: ${leader}, term ${cluster.term}, revision ${cluster.revision}`, '', ...table]
+  return [`${cluster.cluster}: ${leader}, term ${cluster.term}, revision ${cluster.revision}`, '', shown]
 }
 
 /** Equal on all members that have come equally far. */

@@ -4,7 +4,6 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { parse } from 'yaml'
 
-import { connectRemote, type RemoteClient } from '../sdk/client.ts'
 import { nodePidPath, runningPid } from './pid-file.ts'
 
 export type ConnectionOptions = {
@@ -17,15 +16,23 @@ export type ConnectionOptions = {
 /** The data directory of `trivet dev`, where commands look when they are told nothing. */
 export const defaultData = './data'
 
-/** A client for what the command was told. Rejects with a sentence that says what is missing. */
-export async function connectionFrom(
+/** Where a command goes, and as whom. */
+export type Connection = {
+  readonly endpoints: readonly string[]
+  readonly token: string
+  /** A duration. */
+  readonly timeout: string
+}
+
+/** Where what the command was told leads. Rejects with a sentence that says what is missing. */
+export async function findConnection(
   options: ConnectionOptions,
   environment: Readonly<Record<string, string | undefined>>,
-): Promise<RemoteClient> {
+): Promise<Connection> {
   const named = options.endpoint ?? splitList(environment['TRIVET_ENDPOINTS'])
   const endpoints = named.length > 0 ? named : await runningEndpoints(defaultData)
   const token = await findToken(options, environment)
-  return connectRemote({ endpoints, token, timeout: options.timeout }, { fewWrites: true })
+  return { endpoints, token, timeout: options.timeout }
 }
 
 function splitList(text: string | undefined): readonly string[] {

@@ -5,9 +5,9 @@ import { buffer } from 'node:stream/consumers'
 import { type Command, InvalidArgumentError, Option } from 'commander'
 
 import { TrivetError } from '../errors.ts'
-import type { RemoteClient } from '../sdk/client.ts'
 import type { RemoteStore } from '../sdk/store.ts'
-import { type ConnectionOptions, connectionFrom } from './connection.ts'
+import { example, print, withClientOf, withConnection } from './command.ts'
+import type { ConnectionOptions } from './connection.ts'
 
 type DataOptions = ConnectionOptions & { readonly store: string; readonly json?: true }
 type ReadingOptions = DataOptions & { readonly consistency: 'linearizable' | 'stale' }
@@ -30,6 +30,7 @@ export function addDataCommands(program: Command): void {
     .argument('<key>')
     .summary('write the value of a key to standard output')
     .description('Writes the bytes of a value to standard output, with a newline only to a terminal.')
+    .addHelpText('after', example('get greeting --store default'))
     .action((key: string, options: ReadingOptions) =>
       withStoreOf(options, (store) => get(store, key, options)),
     )
@@ -42,6 +43,7 @@ export function addDataCommands(program: Command): void {
     .option('--if-absent', 'only if the key is missing')
     .summary('set a key')
     .description('Sets a key to a text, the bytes of a file, or what standard input brings.')
+    .addHelpText('after', example('set greeting hello'))
     .action((key: string, value: string | undefined, options: SettingOptions, command: Command) => {
       if ((value === undefined) === (options.file === undefined)) {
         command.error('error: give the value as an argument, as - for standard input, or with --file', {
@@ -58,6 +60,7 @@ export function addDataCommands(program: Command): void {
     .argument('<key>')
     .summary('delete a key')
     .description('Deletes a key. Deleting a missing one is no error.')
+    .addHelpText('after', example('delete greeting'))
     .action((key: string, options: DeletingOptions) =>
       withStoreOf(options, async (store) => {
         const deleted = await store.delete(key, { ifRevision: options.ifRevision })
@@ -78,42 +81,8 @@ export function addDataCommands(program: Command): void {
     .description(
       'Writes the keys in the order of their bytes, one a line; with --json one page of the listing a line.',
     )
+    .addHelpText('after', example('keys --prefix cart/'))
     .action((options: ListingOptions) => withStoreOf(options, (store) => keys(store, options)))
-}
-
-/** The flags that say where and as whom; they hold for every command that talks to a cluster. */
-export function withConnection(command: Command): Command {
-  return command
-    .option(
-      '--endpoint <url>',
-      'a node to talk to; may be repeated (default: TRIVET_ENDPOINTS, else ./data)',
-      collect,
-    )
-    .option(
-      '--token-file <path>',
-      'where the token lies, unless TRIVET_TOKEN is set (default: ./data/admin.token)',
-    )
-    .option('--timeout <duration>', 'how long to try', '5s')
-    .option('--json', 'answer with the JSON of the REST body')
-}
-
-/** Runs `use` with a client that is closed afterwards. */
-export async function withClientOf(
-  options: ConnectionOptions,
-  use: (client: RemoteClient) => Promise<void>,
-): Promise<void> {
-  // A reader that has seen enough (`trivet keys | head`) is no failure.
-  process.stdout.once('error', (error) => {
-    if ('code' in error && error.code === 'EPIPE') process.exit(0)
-    throw error
-  })
-  await using client = await connectionFrom(options, process.env)
-  await use(client)
-}
-
-/** Writes one answer to standard output: as JSON when that was asked for, else as words. */
-export function print(options: { readonly json?: true }, body: unknown, words: string): void {
-  process.stdout.write(`${options.json === true ? JSON.stringify(body) : words}\n`)
 }
 
 function withStore(command: Command): Command {
@@ -179,10 +148,6 @@ async function keys(store: RemoteStore, options: ListingOptions): Promise<void> 
     if (options.json === true) process.stdout.write(`${JSON.stringify(page)}\n`)
     else for (const { key } of page.keys) process.stdout.write(`${key}\n`)
   }
-}
-
-function collect(value: string, before: readonly string[] | undefined): readonly string[] {
-  return [...(before ?? []), value]
 }
 
 function parseRevision(text: string): number {

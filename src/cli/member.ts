@@ -5,9 +5,9 @@ import type { Command } from 'commander'
 import type { ClusterDescription, MemberDescription } from '../api/protocol.ts'
 import { TrivetError } from '../errors.ts'
 import type { RemoteClient } from '../sdk/client.ts'
+import { example, print, table, withClientOf, withConnection } from './command.ts'
 import type { ConnectionOptions } from './connection.ts'
-import { print, withClientOf, withConnection } from './data.ts'
-import { Progress } from './progress.ts'
+import { progressOfCommand } from './progress.ts'
 
 type MemberOptions = ConnectionOptions & { readonly json?: true }
 type AddressOptions = MemberOptions & {
@@ -20,13 +20,31 @@ type AddressOptions = MemberOptions & {
 
 const lookEveryMs = 500
 
-/** Adds `member` with `add`, `replace` and `remove`. */
+/** Adds `member` with `list`, `add`, `replace` and `remove`. */
 export function addMemberCommands(program: Command): void {
   const member = program
     .command('member')
-    .summary('add, replace or remove a member')
-    .description('Changes who belongs to the cluster, one member at a time.')
+    .summary('list, add, replace or remove members')
+    .description('Shows and changes who belongs to the cluster, one member at a time.')
     .helpCommand(false)
+
+  withConnection(member.command('list'))
+    .summary('list the members')
+    .description('Writes the members, one a line: name, peer id, whether it votes, and where it is reached.')
+    .addHelpText('after', example('member list'))
+    .action((options: MemberOptions) =>
+      withClientOf(options, async (client) => {
+        const { members } = await client.cluster()
+        const rows = members.map(({ id, peer, voter, http, p2p }) => [
+          id,
+          peer,
+          voter ? 'voter' : 'learner',
+          http,
+          p2p,
+        ])
+        print(options, { members }, table(['ID', 'PEER', 'VOTES', 'HTTP', 'P2P'], rows))
+      }),
+    )
 
   withAddress(withConnection(member.command('add')))
     .argument('<id>', 'what people shall call it')
@@ -36,7 +54,7 @@ export function addMemberCommands(program: Command): void {
     )
     .addHelpText(
       'after',
-      example('add n4 --http http://10.0.0.4:7001 --p2p /ip4/10.0.0.4/tcp/7101 --peer 12D3KooW...'),
+      example('member add n4 --http http://10.0.0.4:7001 --p2p /ip4/10.0.0.4/tcp/7101 --peer 12D3KooW...'),
     )
     .action((id: string, options: AddressOptions) =>
       withClientOf(options, async (client) => {
@@ -55,7 +73,9 @@ export function addMemberCommands(program: Command): void {
     )
     .addHelpText(
       'after',
-      example('replace n2 --http http://10.0.0.9:7001 --p2p /ip4/10.0.0.9/tcp/7101 --peer 12D3KooW...'),
+      example(
+        'member replace n2 --http http://10.0.0.9:7001 --p2p /ip4/10.0.0.9/tcp/7101 --peer 12D3KooW...',
+      ),
     )
     .action((id: string, options: AddressOptions & { readonly force?: true }) =>
       withClientOf(options, async (client) => {
@@ -70,7 +90,7 @@ export function addMemberCommands(program: Command): void {
     .option('--force', 'also when the voters left are not known to make a quorum')
     .summary('remove a member')
     .description('Removes a member, the leader too. Its process goes on and can be stopped.')
-    .addHelpText('after', example('remove n2'))
+    .addHelpText('after', example('member remove n2'))
     .action((id: string, options: MemberOptions & { readonly force?: true }) =>
       withClientOf(options, async (client) => {
         await client.removeMember(id, { force: options.force })
@@ -87,10 +107,6 @@ function withAddress(command: Command): Command {
     .option('--no-wait', 'do not wait until it votes')
 }
 
-function example(line: string): string {
-  return `\nExample:\n  trivet member ${line}`
-}
-
 /** Shows how far the learner is until it votes, unless that was not wanted. */
 async function seeThrough(client: RemoteClient, id: string, options: AddressOptions): Promise<void> {
   const { peer } = options
@@ -98,7 +114,7 @@ async function seeThrough(client: RemoteClient, id: string, options: AddressOpti
     print(options, { id, peer }, `${id} is a learner`)
     return
   }
-  const progress = new Progress({ stream: process.stderr, now: () => performance.now() })
+  const progress = progressOfCommand()
   for (;;) {
     const cluster = await whileThere(client)
     const member = cluster?.members.find((one) => one.peer === peer)

@@ -6,10 +6,17 @@ import { Command, CommanderError } from 'commander'
 import { TrivetError } from '../errors.ts'
 import { InvariantError } from '../raft/assert.ts'
 import { version } from '../version.ts'
+import { addAppCommands } from './apps.ts'
+import { addBackupCommands } from './backup.ts'
 import { addClusterCommands } from './cluster.ts'
+import { addCompletionCommand } from './completion.ts'
 import { addDataCommands } from './data.ts'
+import { addExportCommand } from './export.ts'
+import { addImportCommand } from './import.ts'
 import { addMemberCommands } from './member.ts'
 import { addServerCommands } from './server.ts'
+import { addStoreCommands } from './stores.ts'
+import { addTokenCommands } from './tokens.ts'
 
 /**
  * Runs one command and resolves with its exit status: 0 done, 1 refused or failed, 2 usage, 3 no such key, 4 condition
@@ -30,7 +37,8 @@ export async function run(args: readonly string[], complain: (sentence: string) 
   }
 }
 
-function createProgram(complain: (sentence: string) => void, end: (status: number) => void): Command {
+/** All commands. `complain` gets what commander says of a mistake; `end` the exit status of a server that has run. */
+export function createProgram(complain: (sentence: string) => void, end: (status: number) => void): Command {
   const program = new Command('trivet')
   program
     .description('A replicated key-value store.')
@@ -51,6 +59,13 @@ function createProgram(complain: (sentence: string) => void, end: (status: numbe
   addDataCommands(program)
   addClusterCommands(program)
   addMemberCommands(program)
+  addStoreCommands(program)
+  addTokenCommands(program)
+  addAppCommands(program)
+  addExportCommand(program)
+  addImportCommand(program)
+  addBackupCommands(program)
+  addCompletionCommand(program)
   return program
 }
 

@@ -2,6 +2,7 @@
 
 import { type Command, InvalidArgumentError } from 'commander'
 
+import { collect, example } from './command.ts'
 import { defaultData } from './connection.ts'
 
 type DevFlags = {
@@ -45,7 +46,7 @@ export function addServerCommands(program: Command, end: (status: number) => voi
       collectKeyValue,
       [],
     )
-    .addHelpText('after', '\nExample:\n  trivet dev --nodes 1 --key-value greeting=hello')
+    .addHelpText('after', example('dev --nodes 1 --key-value greeting=hello'))
     .action(async (flags: DevFlags, command: Command) => {
       const { dev } = await import('./dev.ts')
       const given = new Set(Object.keys(flags).filter((name) => command.getOptionValueSource(name) === 'cli'))
@@ -67,6 +68,7 @@ export function addServerCommands(program: Command, end: (status: number) => voi
       collect,
       [],
     )
+    .addHelpText('after', example('start --config cluster.yml --node n1'))
     .action(async (flags: StartFlags, command: Command) => {
       const node = flags.node ?? process.env['TRIVET_NODE']
       if (node === undefined || node === '') {
@@ -83,6 +85,7 @@ export function addServerCommands(program: Command, end: (status: number) => voi
       "Prints the peer id of the key in a data directory, for the configuration file's nodes. Makes the key if there is none.",
     )
     .option('--data <directory>', "the node's data directory", defaultData)
+    .addHelpText('after', example('keygen --data /var/lib/trivet'))
     .action(async ({ data }: { readonly data: string }) => {
       const { loadPeerKey } = await import('../node/peer-key.ts')
       process.stdout.write(`${(await loadPeerKey(data)).peer}\n`)
@@ -102,14 +105,11 @@ function addRecover(program: Command, end: (status: number) => void): void {
     )
     .requiredOption('--data <directory>', "the node's data directory")
     .option('--force', 'do it: writes that only the lost nodes had are given up', false)
+    .addHelpText('after', example('recover --data /var/lib/trivet --force'))
     .action(async (flags: { readonly data: string; readonly force: boolean }) => {
       const { recoverNode } = await import('./recover.ts')
       end(await recoverNode(flags))
     })
-}
-
-function collect(value: string, before: readonly string[]): readonly string[] {
-  return [...before, value]
 }
 
 /** Splits at the first `=`: a value may hold more of them, a key none. */

@@ -129,7 +129,7 @@ function fields(value: unknown): Fields {
   return { ...value }
 }
 
-function list(from: Fields, name: string): readonly Fields[] {
+export function list(from: Fields, name: string): readonly Fields[] {
   const value = from[name]
   if (!Array.isArray(value)) throw new Error(`${name} should be a list`)
   return value.map(fields)

@@ -1,5 +1,6 @@
 // The commands that change the members: what is asked for, what is shown meanwhile, and how it ends.
 
+import { Writable } from 'node:stream'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { standing } from '../../src/cli/member.ts'
 import { Progress } from '../../src/cli/progress.ts'
@@ -91,26 +92,26 @@ describe('trivet member', () => {
 describe('progress', () => {
   function stream(isTTY: boolean) {
     const written: string[] = []
-    return {
-      written,
-      isTTY,
-      columns: 50,
-      write: (text: string | Uint8Array) => {
+    const writable = new Writable({
+      decodeStrings: false,
+      write(text, _encoding, done) {
         written.push(String(text))
-        return true
+        done()
       },
-    }
+    })
+    return Object.assign(writable, { written, isTTY, columns: 50 })
   }
 
   it('is a bar that moves on a terminal, and leaves nothing behind', () => {
     const to = stream(true)
     const progress = new Progress({ stream: to, now: () => 0 })
     progress.show('n4 is 10 entries behind', 0.5)
+    expect(to.written.join('')).toContain(`[${'#'.repeat(15)}${'-'.repeat(15)}] 50 % n4 is 10 en`)
     progress.end()
-    expect(to.written).toEqual([
-      `\r\u001b[2K[${'#'.repeat(15)}${'-'.repeat(15)}] 50 % n4 is 10 en`,
-      '\r\u001b[2K',
-    ])
+    const after = to.written.join('')
+    // Back to the beginning of the line, and nothing left on it.
+    expect(after.endsWith('\u001b[1G\u001b[2K')).toBe(true)
+    expect(after).not.toContain('\n')
   })
 
   it('is a line every few seconds elsewhere', () => {
