@@ -33,7 +33,9 @@ export function storedContentType(said: string | undefined, field = 'content-typ
     })
   }
   if (!mediaType.test(said)) {
-    throw new TrivetError('invalid-request', 'The Content-Type must be a media type in printable ASCII', { field })
+    throw new TrivetError('invalid-request', 'The Content-Type must be a media type in printable ASCII', {
+      field,
+    })
   }
   return said
 }

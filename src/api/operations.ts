@@ -109,11 +109,7 @@ function isType(type: string): type is Operation['type'] {
   return Object.hasOwn(fieldsOf, type)
 }
 
-function operationOf(
-  fields: Raw,
-  type: BatchOperation['type'],
-  rules: ReadingRules,
-): BatchOperation
+function operationOf(fields: Raw, type: BatchOperation['type'], rules: ReadingRules): BatchOperation
 function operationOf(fields: Raw, type: Operation['type'], rules: ReadingRules): Operation
 function operationOf(fields: Raw, type: Operation['type'], rules: ReadingRules): Operation {
   const store = text(fields, 'store')

@@ -282,7 +282,6 @@ export type TransactionRequest<F extends Form> = {
     | { readonly exists: boolean }
     | { readonly value: F['bytes'] }
   ))[]
-  // biome-ignore lint/suspicious/noThenProperty: the contract's name for it; a request is never awaited.
   readonly then?: readonly TransactionOperation<F>[]
   readonly else?: readonly TransactionOperation<F>[]
 }
