@@ -96,10 +96,12 @@ export class Ledger {
     this.#kept.set(rowName(asBuffer(key)), hashRow(key, value))
   }
 
-  /** A change of a row that was fetched. */
-  replace(name: string, row: Row, before: Uint8Array | undefined): void {
+  /** A change of a row that was fetched. `before`: what stood there, or what that has in the sum. */
+  replace(name: string, row: Row, before: Uint8Array | RowHash | undefined): void {
     this.#overlay.put(name, row)
-    if (before !== undefined) this.#sum.remove(hashRow(row.key, before))
+    if (before !== undefined) {
+      this.#sum.remove(before instanceof Uint8Array ? hashRow(row.key, before) : before)
+    }
     if (row.value !== undefined) this.#sum.add(hashRow(row.key, row.value))
   }
 
@@ -107,6 +109,11 @@ export class Ledger {
   remove(name: string, before: RowHash): void {
     this.#overlay.put(name, { key: Buffer.from(name, 'latin1'), value: undefined })
     this.#sum.remove(before)
+  }
+
+  /** A row of this node's own, which is no part of the replicated state. */
+  writeLocal(row: Row): void {
+    this.#overlay.put(rowName(asBuffer(row.key)), row)
   }
 
   /** A change of a row of a table that is kept in memory. */
