@@ -15,6 +15,7 @@ import type { Command, StateReader } from '../store/types.ts'
 import type { Wal } from '../store/wal.ts'
 import { version } from '../version.ts'
 import { ClusterView } from './cluster-view.ts'
+import { ExpiryKeeper } from './expiry-keeper.ts'
 import { answerFounding, type FoundingOptions, found, type Identity } from './founding.ts'
 import { Members } from './members.ts'
 import { NodeState } from './node-state.ts'
@@ -70,6 +71,7 @@ const tickMs = 5
 const statusMs = 500
 const keepMs = 1000
 const spaceMs = 1000
+const expiryMs = 1000
 /** The log is proven once it was idle for one to two of these. */
 const proveMs = 200
 /** How long a founding question may take. */
@@ -91,6 +93,7 @@ export class Node implements NodeSurface {
   readonly #space: SpaceKeeper
   #replica: Replica | undefined
   #keeper: StateKeeper | undefined
+  #expiry: ExpiryKeeper | undefined
   /** Of the state before it was lost. */
   #revision = 0
   #waitingFor: string | undefined = 'starting'
@@ -463,6 +466,9 @@ export class Node implements NodeSurface {
     )
     this.#stops.push(parts.every(statusMs, () => this.#tellStatus()))
     this.#stops.push(parts.every(keepMs, () => keeper.tick()))
+    const expiry = new ExpiryKeeper({ replica, now: parts.surroundings.now, logger })
+    this.#expiry = expiry
+    this.#stops.push(parts.every(expiryMs, () => expiry.tick()))
     this.#stops.push(parts.every(proveMs, () => void replica.prove()))
     logger.info({ boot, term: hardState.term, lastApplied: machine?.lastApplied }, 'taking part')
     if (machine !== undefined) this.#warnOfDifferences(machine)
@@ -716,6 +722,7 @@ export class Node implements NodeSurface {
     for (const stop of this.#stops) stop()
     this.#members.close()
     replica?.stop()
+    await this.#expiry?.stop()
     await this.#keeper?.stop()
     await this.#space.stop()
     await this.#parts.transport.close()

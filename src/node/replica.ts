@@ -499,7 +499,7 @@ export class Replica {
       const room = bounds.entryBytes - (own === undefined ? 0 : batchBytes(own))
       const batches = [...(own === undefined ? [] : [own]), ...this.#forwarded.take(room)]
       if (batches.length === 0) continue
-      const proposed = this.#raft.propose(encodeEntryData({ time: this.#stamp(), batches }))
+      const proposed = this.#raft.propose(encodeEntryData({ time: this.stamp(), batches }))
       assert(proposed.type === 'appended', 'a leader that is not handing over takes proposals')
       this.#proposedAt = this.#options.surroundings.now()
     }
@@ -520,7 +520,8 @@ export class Replica {
     return commonCommandVersion(this.#raft.log.configuration.configuration)
   }
 
-  #stamp(): number {
+  /** What an entry is stamped with that this replica, leading, proposes now: never less than before (rule 23). */
+  stamp(): number {
     this.#lastStamp = Math.max(this.#lastStamp, this.#machine?.time ?? 0, this.#options.clusterTime())
     return this.#lastStamp
   }

@@ -1,7 +1,5 @@
 // Gathers what a command changes, numbers it, and hands it to the history and to those who follow.
 
-import { rowName } from './overlay.ts'
-import { asBuffer } from './record.ts'
 import type { Change, ChangeEvent, Follower } from './state-changes.ts'
 import type { History } from './state-history.ts'
 
@@ -28,15 +26,15 @@ export class ChangeFeed {
     this.#touched.push(touched)
   }
 
-  /** The command being applied changes nothing after all. */
-  discard(): void {
-    if (this.#touched.length > 0) this.#touched = []
+  /** The command being applied takes away what this revision wrote. `row`: as it lies under `rowKey`. */
+  replaced(revision: number, rowKey: Uint8Array, row: Uint8Array): void {
+    this.#history.replaced(revision, rowKey, row)
   }
 
   /** The command is applied: all that it changed has this revision. `time` is its entry's stamp. */
   done(revision: number, time: number): void {
     if (this.#touched.length === 0) return
-    const touched = this.#touched.length === 1 ? this.#touched : lastOfEach(this.#touched)
+    const touched = this.#touched
     this.#touched = []
     const events = touched.map(
       (one, at): ChangeEvent => ({ ...one, revision, n: at + 1, last: at === touched.length - 1 }),
@@ -49,15 +47,4 @@ export class ChangeFeed {
   authorityChanged(): void {
     for (const follower of this.#followers) follower.authorityChanged()
   }
-}
-
-/** A transaction may change a key more than once; nobody ever sees but what it leaves. */
-function lastOfEach(touched: readonly Touched[]): readonly Touched[] {
-  const last = new Map<string, Touched>()
-  for (const one of touched) {
-    const name = `${one.store}/${rowName(asBuffer(one.key))}`
-    last.delete(name)
-    last.set(name, one)
-  }
-  return [...last.values()]
 }

@@ -1,6 +1,7 @@
 // What commands are made of, as arrays of plain values: for `commands.ts`, which packs and unpacks them.
 
 import assert from 'node:assert/strict'
+import { maxStoreNumber } from './state-rows.ts'
 import type {
   AdminCommand,
   Condition,
@@ -298,10 +299,25 @@ export function packDue({ store, key, revision }: DueRecord): readonly unknown[]
   return [store, key, revision]
 }
 
-export function unpackDue(due: unknown): DueRecord {
+/** Records and tokens that one command may expire. */
+const mostDue = 1000
+
+export function unpackExpired(
+  records: unknown,
+  tokens: unknown,
+): { readonly records: readonly DueRecord[]; readonly tokens: readonly string[] } {
+  const due = {
+    records: listOf(records, 'What expires lists records').map(unpackDue),
+    tokens: listOf(tokens, 'What expires lists tokens').map(text),
+  }
+  assert(due.records.length + due.tokens.length <= mostDue, 'One command expires a thousand at most')
+  return due
+}
+
+function unpackDue(due: unknown): DueRecord {
   const [store, key, revision, ...rest] = listOf(due, 'A record that is due is an array')
   assert(key instanceof Uint8Array && rest.length === 0, 'A record that is due has three fields')
-  return { store: count(store), key, revision: count(revision) }
+  return { store: storeNumber(store), key, revision: count(revision) }
 }
 
 export function listOf(value: unknown, what: string): readonly unknown[] {
@@ -316,6 +332,11 @@ function text(value: unknown): string {
 
 function count(value: unknown): number {
   assert(isCount(value), 'A count is a whole number')
+  return value
+}
+
+export function storeNumber(value: unknown): number {
+  assert(isCount(value) && value <= maxStoreNumber, 'A store number is a u32')
   return value
 }
 

@@ -4,7 +4,6 @@ import assert from 'node:assert/strict'
 import { Packr } from 'msgpackr'
 import {
   givenTtl,
-  isCount,
   listOf,
   packAdminFields,
   packCondition,
@@ -14,10 +13,11 @@ import {
   packOperation,
   packTransactionCondition,
   packTtl,
+  storeNumber,
   unpackAdminFields,
   unpackCondition,
   unpackDelta,
-  unpackDue,
+  unpackExpired,
   unpackOnce,
   unpackOperation,
   unpackTransactionCondition,
@@ -42,7 +42,7 @@ import type {
  *   2  openSession; set and delete that say how the client repeats them (`once`)
  *   3  all others; set with a time to live
  */
-export const commandVersion = 2
+export const commandVersion = 3
 
 /**
  * A command of a version or type this build does not know. Guessing would make this replica differ from the others,
@@ -243,12 +243,10 @@ function unpackOpenSession([token, session, ...rest]: readonly unknown[]): Comma
 function unpackOwn(type: 'expire' | 'collect', [first, second, ...rest]: readonly unknown[]): Command {
   assert(rest.length === 0, "A node's own command brings no more")
   if (type === 'collect') {
-    assert(isCount(first) && second === undefined, 'A store is collected by its number')
-    return { type, store: first }
+    assert(second === undefined, 'A store is collected by its number')
+    return { type, store: storeNumber(first) }
   }
-  const tokens = listOf(second, 'What expires lists tokens')
-  assert(tokens.every(isText), 'Tokens expire by their hashes')
-  return { type, records: listOf(first, 'What expires lists records').map(unpackDue), tokens }
+  return { type, ...unpackExpired(first, second) }
 }
 
 function unpackLater(
@@ -322,10 +320,6 @@ const adminFieldCounts: Record<AdminCommand['type'], number> = {
   revokeToken: 1,
   rotateToken: 3,
   removeApp: 1,
-}
-
-function isText(value: unknown): value is string {
-  return typeof value === 'string'
 }
 
 function unpack(bytes: Uint8Array): unknown {

@@ -23,6 +23,15 @@ export class Overlay {
     return this.#fresh.get(name) ?? this.#leaving.get(name)
   }
 
+  /** The rows whose names lie between these two, the second excluded, in their order; LevelDB may have others. */
+  within(from: string, to: string): readonly Row[] {
+    const found = new Map<string, Row>()
+    for (const layer of [this.#leaving, this.#fresh]) {
+      for (const [name, row] of layer) if (name >= from && name < to) found.set(name, row)
+    }
+    return [...found].sort(([left], [right]) => (left < right ? -1 : 1)).map(([, row]) => row)
+  }
+
   put(name: string, row: Row): void {
     const before = this.#fresh.get(name)
     if (before !== undefined) this.#freshBytes -= weight(before)

@@ -1,4 +1,11 @@
-// What applying commands did to keys, event by event: told to those who watch, and kept for those who come back.
+// The one place where every change of a record passes: its row, its expiry, its store's counts, and what watchers see.
+
+import type { ChangeFeed } from './change-feed.ts'
+import { rowName } from './overlay.ts'
+import { encodeRecord, type StoredRecord } from './record.ts'
+import type { Ledger, RowHash } from './state-digest.ts'
+import { type ExpiryRow, encodeExpiry, keyOfRecord } from './state-rows.ts'
+import type { OpenStore, StoreTable } from './state-stores.ts'
 
 /** What stands under a key after a `set`. */
 export type ChangedRecord = {
@@ -44,4 +51,121 @@ export type Follower = {
   readonly changed: (events: readonly ChangeEvent[]) => void
   /** Tokens or stores are not what they were; changes told before were made under the earlier ones. */
   readonly authorityChanged: () => void
+}
+
+/** A row's key, and its name in maps. */
+export type RowPlace = { readonly key: Buffer; readonly name: string }
+
+/** A record as it stands before a command. */
+export type Standing = Omit<StoredRecord, 'value'> & {
+  /** Undefined where nobody reads it. */
+  readonly value: Uint8Array | undefined
+  /** Of the value, in bytes. */
+  readonly size: number
+  /** The row, or what it has in the digest. */
+  readonly row: Uint8Array | RowHash
+}
+
+/** What a command makes of one record: `after` takes the place of `before`. */
+export type Alteration = {
+  readonly store: OpenStore
+  readonly place: RowPlace
+  readonly before: Standing | undefined
+  readonly after: StoredRecord | undefined
+}
+
+export class RecordChanges {
+  readonly #ledger: Ledger
+  readonly #stores: StoreTable
+  readonly #feed: ChangeFeed
+
+  constructor(options: {
+    readonly ledger: Ledger
+    readonly stores: StoreTable
+    readonly feed: ChangeFeed
+  }) {
+    this.#ledger = options.ledger
+    this.#stores = options.stores
+    this.#feed = options.feed
+  }
+
+  /** Carries out what one command makes of records, each named once. A record that is renewed is no change to watchers. */
+  carryOut(
+    alterations: readonly Alteration[],
+    {
+      revision,
+      time,
+      gone = 'delete',
+      rows,
+    }: {
+      readonly revision: number
+      /** The stamp of the entry. */
+      readonly time: number
+      /** Why records go that go. */
+      readonly gone?: 'delete' | 'expire' | undefined
+      /** Rows that are kept up to date for later commands. */
+      readonly rows: Map<string, Uint8Array | undefined>
+    },
+  ): void {
+    for (const alteration of alterations) {
+      const value = this.#write(alteration)
+      if (rows.has(alteration.place.name)) rows.set(alteration.place.name, value)
+      this.#tell(alteration, value, gone)
+    }
+    this.#feed.done(revision, time)
+  }
+
+  /** A record that is renewed is no event, and what becomes of a dropped store's concerns nobody. */
+  #tell(
+    { store, place, before, after }: Alteration,
+    row: Buffer | undefined,
+    gone: 'delete' | 'expire',
+  ): void {
+    if (store.dropped === true || after?.revision === before?.revision) return
+    if (before?.row instanceof Uint8Array) this.#feed.replaced(before.revision, place.key, before.row)
+    const key = keyOfRecord(place.key)
+    if (after === undefined || row === undefined) this.#feed.add({ type: gone, store: store.number, key })
+    else {
+      // Of the row, which stays as it is: the command's own bytes belong to the entry.
+      const value = row.subarray(row.length - after.value.length)
+      this.#feed.add({ type: 'set', store: store.number, key, record: { ...after, value } })
+    }
+  }
+
+  /** Returns the record's row as it is now. */
+  #write({ store, place, before, after }: Alteration): Buffer | undefined {
+    const { key, name } = place
+    const value = after === undefined ? undefined : encodeRecord(key, after)
+    this.#ledger.replace(name, { key, value }, before?.row)
+    this.#moveExpiry(expiryOf(store, key, before), expiryOf(store, key, after))
+    const keySize = keyOfRecord(key).length
+    this.#stores.count(store, {
+      keys: (after === undefined ? 0 : 1) - (before === undefined ? 0 : 1),
+      bytes:
+        (after === undefined ? 0 : keySize + after.value.length) -
+        (before === undefined ? 0 : keySize + before.size),
+    })
+    return value
+  }
+
+  #moveExpiry(before: ExpiryRow | undefined, after: ExpiryRow | undefined): void {
+    if (before?.expires === after?.expires && before?.revision === after?.revision) return
+    const old = before === undefined ? undefined : encodeExpiry(before)
+    const fresh = after === undefined ? undefined : encodeExpiry(after)
+    if (old !== undefined && before?.expires !== after?.expires) {
+      this.#ledger.replace(rowName(old.key), { key: old.key, value: undefined }, old.value)
+    }
+    if (fresh === undefined) return
+    const stood = before?.expires === after?.expires ? old?.value : undefined
+    this.#ledger.replace(rowName(fresh.key), fresh, stood)
+  }
+}
+
+function expiryOf(
+  store: OpenStore,
+  rowKey: Buffer,
+  record: { readonly expires: number | undefined; readonly revision: number } | undefined,
+): ExpiryRow | undefined {
+  if (record?.expires === undefined) return undefined
+  return { expires: record.expires, store: store.number, key: keyOfRecord(rowKey), revision: record.revision }
 }

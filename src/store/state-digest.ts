@@ -96,10 +96,12 @@ export class Ledger {
     this.#kept.set(rowName(asBuffer(key)), hashRow(key, value))
   }
 
-  /** A change of a row that was fetched. */
-  replace(name: string, row: Row, before: Uint8Array | undefined): void {
+  /** A change of a row that was fetched. `before`: what stood there, or what that has in the sum. */
+  replace(name: string, row: Row, before: Uint8Array | RowHash | undefined): void {
     this.#overlay.put(name, row)
-    if (before !== undefined) this.#sum.remove(hashRow(row.key, before))
+    if (before !== undefined) {
+      this.#sum.remove(before instanceof Uint8Array ? hashRow(row.key, before) : before)
+    }
     if (row.value !== undefined) this.#sum.add(hashRow(row.key, row.value))
   }
 

@@ -2,7 +2,7 @@
 
 import type { AbstractSnapshot } from 'abstract-level'
 import { decodeRecord } from './record.ts'
-import { endOfRecords, keyOfRecord, recordKey } from './state-rows.ts'
+import { keyOfRecord, recordKey, recordsWith } from './state-rows.ts'
 import type { StateLevel } from './state-writer.ts'
 import type { Item, ListQuery } from './types.ts'
 
@@ -11,15 +11,18 @@ const readAheadBytes = 256 * 1024
 /** LevelDB hands over at most this many rows at once. */
 const readAheadRows = 1000
 
+/** The keys of a store that begin with `prefix`, which readers do not see. */
+export type Part = { readonly store: number; readonly prefix: Uint8Array }
+
 /** Throws `StateDamagedError` for a record that is not what was written, and the reason of `signal` between reads. */
 export async function readPage(
   level: StateLevel,
-  from: { readonly snapshot: AbstractSnapshot; readonly store: number },
+  from: Part & { readonly snapshot: AbstractSnapshot },
   query: ListQuery,
   signal: AbortSignal | undefined,
 ): Promise<{ readonly items: readonly Item[]; readonly more: boolean }> {
   const iterator = level.iterator({
-    ...rowRange(from.store, query),
+    ...rowRange(from, query),
     ...readAhead(query),
     reverse: query.reverse === true,
     snapshot: from.snapshot,
@@ -34,7 +37,7 @@ export async function readPage(
       if (rows.length === 0) return { items, more: false }
       for (const [rowKey, row] of rows) {
         if (items.length >= query.limit || bytes > query.maxBytes) return { items, more: true }
-        const item = itemOf(rowKey, row)
+        const item = itemOf(from, rowKey, row)
         items.push(item)
         bytes += item.key.length + item.value.length
       }
@@ -50,15 +53,16 @@ function readAhead(query: ListQuery): { readonly highWaterMarkBytes: number } {
 }
 
 /** A record as readers see it; key and value are views into the row. */
-export function itemOf(rowKey: Uint8Array, row: Uint8Array): Item {
-  return { key: keyOfRecord(rowKey), ...decodeRecord(rowKey, row) }
+export function itemOf({ prefix }: Pick<Part, 'prefix'>, rowKey: Uint8Array, row: Uint8Array): Item {
+  return { key: keyOfRecord(rowKey).subarray(prefix.length), ...decodeRecord(rowKey, row) }
 }
 
 /** The narrowest range that all of the query's bounds allow. */
-function rowRange(store: number, { prefix, start, end, after, reverse }: ListQuery) {
-  const row = (key: Uint8Array) => recordKey(store, key)
-  const lower = [row(prefix ?? new Uint8Array()), ...(start === undefined ? [] : [row(start)])]
-  const upper = [endOfPrefix(store, prefix), ...(end === undefined ? [] : [row(end)])]
+function rowRange({ store, prefix: within }: Part, { prefix, start, end, after, reverse }: ListQuery) {
+  const row = (key: Uint8Array) => recordKey(store, Buffer.concat([within, key]))
+  const all = recordsWith(store, Buffer.concat([within, prefix ?? new Uint8Array()]))
+  const lower = [all.gte, ...(start === undefined ? [] : [row(start)])]
+  const upper = [all.lt, ...(end === undefined ? [] : [row(end)])]
   if (after !== undefined && reverse === true) upper.push(row(after))
   // The least key above another is that key and a zero byte.
   if (after !== undefined && reverse !== true) lower.push(Buffer.concat([row(after), Buffer.of(0)]))
@@ -66,16 +70,6 @@ function rowRange(store: number, { prefix, start, end, after, reverse }: ListQue
     gte: lower.reduce((left, right) => (Buffer.compare(left, right) < 0 ? right : left)),
     lt: upper.reduce((left, right) => (Buffer.compare(left, right) < 0 ? left : right)),
   }
-}
-
-/** The first row key past all that begin with the prefix. */
-function endOfPrefix(store: number, prefix: Uint8Array | undefined): Buffer {
-  for (let length = prefix?.length ?? 0; prefix !== undefined && length > 0; length--) {
-    const last = prefix[length - 1] ?? 0
-    if (last < 255)
-      return recordKey(store, Buffer.concat([prefix.subarray(0, length - 1), Buffer.of(last + 1)]))
-  }
-  return endOfRecords(store)
 }
 
 /** The promise, unless the signal comes first; its reason then. */

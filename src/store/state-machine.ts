@@ -4,35 +4,21 @@ import assert from 'node:assert/strict'
 import { TrivetError } from '../errors.ts'
 import type { Configuration, Entry } from '../raft/types.ts'
 import { ChangeFeed } from './change-feed.ts'
-import { UnknownCommandError } from './commands.ts'
-import { rowName } from './overlay.ts'
-import { nameOf, type Place } from './places.ts'
-import { decodeRecord, encodeRecord, StateDamagedError } from './record.ts'
+import type { Place } from './places.ts'
+import { StateDamagedError } from './record.ts'
+import { AppliedState } from './state-apply.ts'
 import type { Follower } from './state-changes.ts'
-import { decide } from './state-decide.ts'
 import type { Ledger } from './state-digest.ts'
 import { levelFailure, StateDiskError, type StateFailure } from './state-failure.ts'
+import { fetchFor } from './state-fetch.ts'
 import { History, type HistoryLimits, historyLimits } from './state-history.ts'
 import { type HistoryReader, openHistory } from './state-history-read.ts'
-import { itemOf, orAborted, readPage } from './state-list.ts'
 import { loadState, type State } from './state-open.ts'
-import type { Origins } from './state-origins.ts'
-import type { Repeatable, Repeats } from './state-repeats.ts'
-import {
-  checkpointEvery,
-  closedKey,
-  type Digest,
-  digestOf,
-  encodeMark,
-  encodeMeta,
-  encodeStore,
-  encodeToken,
-  keyOfRecord,
-  type Meta,
-  recordKey,
-} from './state-rows.ts'
+import { StateReads } from './state-reads.ts'
+import { closedKey, type Digest, digestOf, encodeMark, encodeMeta } from './state-rows.ts'
 import { StateSnapshot } from './state-snapshot.ts'
-import { type CommandStep, type OpenStore, type RowPlace, type Step, stretches } from './state-steps.ts'
+import { stretches } from './state-steps.ts'
+import { statusOf } from './state-stores.ts'
 import { realTime, type StateTime, Stretch } from './state-time.ts'
 import { readMeta, type Verified, type VerifyOptions, verify } from './state-verify.ts'
 import { type Captured, type StateLevel, StateWriter, writeBatch } from './state-writer.ts'
@@ -43,10 +29,8 @@ import type {
   Due,
   Founding,
   Item,
-  KeyCommand,
   ListPage,
   ListQuery,
-  Outcome,
   StateReader,
   StoreStatus,
   Token,
@@ -71,9 +55,6 @@ export type StateMachineOptions = {
   readonly onFailure: (failure: StateFailure) => void
 }
 
-/** What stands under the keys of a stretch of commands, by row name, kept up to date while they are applied. */
-type Present = Map<string, Uint8Array | undefined>
-
 /**
  * Applies the log, one `apply` at a time, and reads what was applied. What it hands out are views of rows that never
  * change; what it is given it copies, so that an entry's buffer is free once `apply` has resolved.
@@ -84,26 +65,14 @@ export class StateMachine implements StateReader {
   readonly #overlayBytes: number
   readonly #writer: StateWriter
   readonly #time: StateTime
-  readonly #founded: Pick<Meta, 'clusterId' | 'cluster' | 'nextStore' | 'valueBytes' | 'commandVersion'>
-  readonly #stores: Map<string, OpenStore>
-  readonly #tokens: Map<string, Token>
-  readonly #origins: Origins
-  readonly #repeats: Repeats
+  readonly #applied: AppliedState
   readonly #history: History
   readonly #feed: ChangeFeed
   /** Clears what the history has let go of, while there is any. */
   #clearing: Promise<void> | undefined
-  /** Stores whose row LevelDB has not got as it stands. */
-  readonly #changedStores = new Set<OpenStore>()
-  #configuration: Configuration
-  #lastApplied: number
-  #lastAppliedTerm: number
-  #revision: number
-  /** The stamp of the last entry that had one. */
-  #stamp: number
+  readonly #reads: StateReads
   /** Of the last batch cut. */
   #digest: Digest
-  #checkpoint: Digest | undefined
   #applying = false
   #verified: boolean
   #closed: Promise<void> | undefined
@@ -116,7 +85,7 @@ export class StateMachine implements StateReader {
     try {
       const state = await loadState(options.level, options.founding)
       const machine = new StateMachine(options, state)
-      if (state.lastBatch === 0) await machine.#found(state)
+      if (state.lastBatch === 0) await machine.#found()
       else if (state.clean) await machine.#begin()
       return machine
     } catch (error) {
@@ -126,26 +95,16 @@ export class StateMachine implements StateReader {
   }
 
   private constructor(options: StateMachineOptions, state: State) {
-    const { meta, ledger, stores, tokens, origins, repeats, history, lastBatch } = state
+    const { meta, ledger, history, lastBatch } = state
     this.#level = options.level
     this.#overlayBytes = options.overlayBytes ?? 32 * 1024 * 1024
     this.#ledger = ledger
-    this.#founded = meta
-    this.#stores = new Map(stores.map((store) => [store.definition.name, { ...store }]))
-    this.#tokens = new Map(tokens.map((token) => [token.hash, token]))
-    this.#origins = origins
-    this.#repeats = repeats
     const { revision, time } = meta
     this.#history = new History(history, { revision, time, limits: options.history ?? historyLimits })
     this.#feed = new ChangeFeed(this.#history)
-    this.#configuration = meta.configuration
-    this.#lastApplied = meta.lastApplied
-    this.#lastAppliedTerm = meta.lastAppliedTerm
-    this.#revision = meta.revision
-    this.#stamp = meta.time
+    this.#applied = new AppliedState(state, this.#feed)
     this.#verified = state.clean
     this.#digest = digestOf(meta)
-    this.#checkpoint = meta.checkpoint
     this.#time = options.time ?? realTime
     this.#writer = new StateWriter({
       level: options.level,
@@ -158,15 +117,23 @@ export class StateMachine implements StateReader {
       onWritten: () => this.#written(),
       onFailure: options.onFailure,
     })
+    this.#reads = new StateReads({
+      level: options.level,
+      overlay: ledger.overlay,
+      stores: this.#applied.stores,
+      tokens: this.#applied.tokens,
+      flush: () => this.flush(),
+      reading: (read) => this.#usable(read),
+    })
   }
 
   /** The index of the last entry applied whole. */
   get lastApplied(): number {
-    return this.#lastApplied
+    return this.#applied.lastApplied
   }
 
   get lastAppliedTerm(): number {
-    return this.#lastAppliedTerm
+    return this.#applied.lastAppliedTerm
   }
 
   /** The highest index that LevelDB holds, synced. */
@@ -176,16 +143,16 @@ export class StateMachine implements StateReader {
 
   /** The stamp of the last entry that had one, in milliseconds since the epoch; never goes back. */
   get time(): number {
-    return this.#stamp
+    return this.#applied.stamp
   }
 
   /** The last configuration applied. */
   get configuration(): Configuration {
-    return this.#configuration
+    return this.#applied.configuration
   }
 
   get revision(): number {
-    return this.#revision
+    return this.#applied.revision
   }
 
   /**
@@ -209,11 +176,11 @@ export class StateMachine implements StateReader {
 
   /** The digest at the last index that is a multiple of `checkpointEvery`. */
   get digestAt(): Digest | undefined {
-    return this.#checkpoint
+    return this.#applied.checkpoint
   }
 
   get clusterId(): string {
-    return this.#founded.clusterId
+    return this.#applied.clusterId
   }
 
   /**
@@ -228,13 +195,23 @@ export class StateMachine implements StateReader {
     const applied: Applied[] = []
     try {
       const stretch = new Stretch(this.#time)
-      const known = { stores: this.#stores, tokens: this.#tokens, valueBytes: this.#founded.valueBytes }
+      const { known } = this.#applied
       for (const steps of stretches(entries, known)) {
-        const present = await this.#fetch(steps)
+        const found = await this.#reading(() =>
+          fetchFor(steps, {
+            level: this.#level,
+            overlay: this.#ledger.overlay,
+            known,
+            keptAfter: this.#history.oldest,
+            time: this.#time,
+          }),
+        )
         for (const step of steps) {
           if (step.type === 'begin') this.#checkUsable()
-          this.#take(step, present, applied)
-          if (step.type === 'end' && this.#waitingBytes > this.#overlayBytes) await this.#writer.flush()
+          if (step.type === 'begin') this.#writer.hold()
+          const answer = this.#applied.take(step, found)
+          if (answer !== undefined) applied.push(answer)
+          if (step.type === 'end') await this.#ended()
           if (stretch.over) await stretch.pause()
         }
       }
@@ -284,10 +261,7 @@ export class StateMachine implements StateReader {
       const snapshot = level.snapshot()
       try {
         const meta = await readMeta(level, snapshot)
-        const reading = async <T>(read: () => Promise<T>): Promise<T> => {
-          this.#checkUsable()
-          return this.#reading(read)
-        }
+        const reading = async <T>(read: () => Promise<T>): Promise<T> => this.#usable(read)
         return new StateSnapshot({ level, snapshot, meta, time: this.#time, reading })
       } catch (error) {
         await snapshot.close()
@@ -318,102 +292,53 @@ export class StateMachine implements StateReader {
   }
 
   token(hash: string): Token | undefined {
-    return this.#tokens.get(hash)
+    return this.#applied.tokens.get(hash)
   }
 
   tokens(): readonly Token[] {
-    return [...this.#tokens.values()].sort((left, right) =>
-      Buffer.compare(Buffer.from(left.name), Buffer.from(right.name)),
-    )
+    return this.#applied.tokens.list()
   }
 
   store(place: Place): StoreStatus | undefined {
-    const store = this.#storeAt(place)
+    const store = this.#applied.stores.at(place)
     return store === undefined ? undefined : statusOf(store)
   }
 
-  /** By internal number. */
   stores(): readonly StoreStatus[] {
-    return [...this.#stores.values()].map(statusOf).sort((left, right) => left.number - right.number)
+    return this.#applied.stores.statuses()
   }
 
   apps(): readonly AppStatus[] {
-    return []
+    return this.#applied.stores.apps()
   }
 
-  #storeAt(place: Place): OpenStore | undefined {
-    return typeof place === 'string' ? this.#stores.get(place) : undefined
+  dropped(): readonly number[] {
+    return this.#applied.stores.dropped()
   }
 
   async get(place: Place, key: Uint8Array): Promise<Item | undefined> {
     this.#checkUsable()
-    const open = this.#storeAt(place)
-    if (open === undefined) return undefined
-    const rowKey = recordKey(open.number, key)
-    const waiting = this.#ledger.overlay.get(rowName(rowKey))
-    return this.#reading(async () => {
-      const row = waiting === undefined ? await this.#level.get(rowKey) : waiting.value
-      return row === undefined ? undefined : itemOf(rowKey, row)
-    })
-  }
-
-  async list(query: ListQuery, options: { signal?: AbortSignal | undefined } = {}): Promise<ListPage> {
-    const { signal } = options
-    signal?.throwIfAborted()
-    this.#checkUsable()
-    const store = this.#storeAt(query.store)
-    if (store === undefined)
-      throw new TrivetError('no-such-store', `There is no store ${nameOf(query.store)}.`)
-    await orAborted(this.#writer.flush(), signal)
-    return this.#reading(async () => {
-      const snapshot = this.#level.snapshot()
-      try {
-        const { revision } = await readMeta(this.#level, snapshot)
-        const page = await readPage(this.#level, { snapshot, store: store.number }, query, signal)
-        return { ...page, revision }
-      } finally {
-        await snapshot.close()
-      }
-    })
+    return this.#reads.get(place, key)
   }
 
   async getMany(place: Place, keys: readonly Uint8Array[]): Promise<readonly (Item | undefined)[]> {
-    return Promise.all(keys.map((key) => this.get(place, key)))
+    this.#checkUsable()
+    return this.#reads.getMany(place, keys)
+  }
+
+  async list(query: ListQuery, options: { signal?: AbortSignal | undefined } = {}): Promise<ListPage> {
+    this.#checkUsable()
+    return this.#reads.list(query, options)
   }
 
   async openRead(): Promise<ConsistentRead> {
-    await this.flush()
-    return this.#reading(async () => {
-      const snapshot = this.#level.snapshot()
-      const numbers = new Map([...this.#stores].map(([name, { number }]) => [name, number]))
-      try {
-        const { revision } = await readMeta(this.#level, snapshot)
-        return {
-          revision,
-          list: async (query, { signal } = {}) => {
-            this.#checkUsable()
-            const store = typeof query.store === 'string' ? numbers.get(query.store) : undefined
-            if (store === undefined) {
-              throw new TrivetError('no-such-store', `There is no store ${nameOf(query.store)}.`)
-            }
-            const page = await this.#reading(() => readPage(this.#level, { snapshot, store }, query, signal))
-            return { ...page, revision }
-          },
-          close: () => snapshot.close(),
-        }
-      } catch (error) {
-        await snapshot.close()
-        throw error
-      }
-    })
+    this.#checkUsable()
+    return this.#reads.openRead()
   }
 
-  async due(_now: number, _limit: number): Promise<Due> {
-    return { records: [], tokens: [] }
-  }
-
-  dropped(): readonly number[] {
-    return []
+  async due(now: number, limit: number): Promise<Due> {
+    this.#checkUsable()
+    return this.#reads.due(now, limit)
   }
 
   /** Tells the follower of everything that is applied from now on, until the returned function is called. */
@@ -445,149 +370,18 @@ export class StateMachine implements StateReader {
     await writeBatch(this.#level, [{ key: closedKey, value: undefined }], this.#time)
   }
 
-  async #found({ tokens }: State): Promise<void> {
+  async #found(): Promise<void> {
     this.#writer.hold()
-    for (const store of this.#stores.values()) this.#changedStores.add(store)
-    for (const token of tokens) this.#ledger.write(encodeToken(token))
+    this.#applied.stores.markAll()
+    this.#applied.tokens.markAll()
     this.#writer.release()
     await this.#writer.flush()
   }
 
-  async #fetch(steps: readonly Step[]): Promise<Present> {
-    const present: Present = new Map()
-    const missing: RowPlace[] = []
-    const want = (place: RowPlace | undefined): void => {
-      if (place === undefined || present.has(place.name)) return
-      const waiting = this.#ledger.overlay.get(place.name)
-      // Held on to here: a batch that ends meanwhile takes it out of the overlay.
-      present.set(place.name, waiting?.value)
-      if (waiting === undefined) missing.push(place)
-    }
-    for (const step of steps) {
-      if (step.type !== 'command') continue
-      want(step.row)
-      want(step.memory)
-    }
-    if (missing.length === 0) return present
-    const rows = await this.#reading(() => this.#level.getMany(missing.map(({ key }) => key)))
-    for (const [at, { name }] of missing.entries()) present.set(name, rows[at])
-    return present
-  }
-
-  #take(step: Step, present: Present, applied: Applied[]): void {
-    switch (step.type) {
-      case 'begin':
-        assert(
-          step.entry.index === this.#lastApplied + 1,
-          `Entry ${step.entry.index} follows ${this.#lastApplied}`,
-        )
-        this.#writer.hold()
-        this.#stamp = Math.max(this.#stamp, step.time ?? 0)
-        this.#forgetRepeats(step.entry.index, present)
-        break
-      case 'origin':
-        this.#origins.hear(step.batch)
-        break
-      case 'command': {
-        const recollection = this.#origins.recall(step.id)
-        if (recollection.type === 'past') break
-        const outcome = recollection.type === 'decided' ? recollection.outcome : this.#carryOut(step, present)
-        if (recollection.type === 'new') this.#origins.remember(step.id, outcome)
-        applied.push({ id: step.id, index: step.index, outcome })
-        break
-      }
-      case 'end':
-        this.#lastApplied = step.entry.index
-        this.#lastAppliedTerm = step.entry.term
-        if (step.entry.type === 'configuration') this.#configuration = step.entry.configuration
-        if (step.entry.index % checkpointEvery === 0) this.#checkpoint = digestOf(this.#meta())
-        this.#writer.release()
-        break
-      default:
-        throw new assert.AssertionError({ message: `Unknown step ${step satisfies never}` })
-    }
-  }
-
-  /** Takes away what is remembered of clients' writes and is over. */
-  #forgetRepeats(index: number, present: Present): void {
-    for (const { name, hash } of this.#repeats.begin({ time: this.#stamp, index })) {
-      this.#ledger.remove(name, hash)
-      if (present.has(name)) present.set(name, undefined)
-    }
-  }
-
-  /** A command that its origin has not had decided before. */
-  #carryOut({ command, row, memory }: CommandStep, present: Present): Outcome {
-    if (command.type === 'expire' || command.type === 'collect')
-      throw new UnknownCommandError(3, command.type)
-    const token = this.#tokens.get(command.token)
-    if (command.type === 'openSession') return this.#openSession(token, command.session)
-    if (!('key' in command)) throw new UnknownCommandError(3, command.type)
-    const { once } = command
-    if (token === undefined || once === undefined) return this.#change(command, row, present)
-    const repeatable: Repeatable = {
-      principal: token.name,
-      once,
-      memory: memory && { ...memory, row: present.get(memory.name) },
-    }
-    const known = this.#repeats.recall(repeatable)
-    if (known !== undefined) return known
-    const outcome = this.#change(command, row, present, (would) => this.#repeats.refuse(repeatable, would))
-    const remembered = this.#repeats.remember(repeatable, outcome)
-    if (remembered !== undefined && memory !== undefined) {
-      this.#ledger.replace(memory.name, remembered, present.get(memory.name))
-      present.set(memory.name, remembered.value)
-    }
-    return outcome
-  }
-
-  #openSession(token: Token | undefined, session: string): Outcome {
-    if (token === undefined) return { type: 'refused', code: 'unauthenticated' }
-    if (token.principal.type === 'monitor') return { type: 'refused', code: 'access-denied' }
-    return this.#repeats.open(token.name, session)
-  }
-
-  /** Decides a write and does it. `refuse` may still say why what it would come to cannot be. */
-  #change(
-    command: KeyCommand,
-    row: CommandStep['row'],
-    present: Present,
-    refuse: (would: Outcome) => Outcome | undefined = () => undefined,
-  ): Outcome {
-    const stands = row === undefined ? undefined : present.get(row.name)
-    const before = row === undefined || stands === undefined ? undefined : decodeRecord(row.key, stands)
-    const decision = decide(command, {
-      token: this.#tokens.get(command.token),
-      store: row?.store.definition,
-      valueBytes: this.#founded.valueBytes,
-      present: before,
-      revision: this.#revision + 1,
-      time: this.#stamp,
-    })
-    const refusal = refuse(decision.outcome)
-    if (refusal !== undefined) return refusal
-    if (decision.outcome.type !== 'refused') this.#revision += 1
-    if (decision.type !== 'nothing') {
-      assert(row !== undefined, 'Only a store that exists is written to')
-      const value = decision.type === 'put' ? encodeRecord(row.key, decision.record) : undefined
-      this.#ledger.replace(row.name, { key: row.key, value }, stands)
-      present.set(row.name, value)
-      const after = decision.type === 'put' ? decision.record : undefined
-      row.store.keys += (after === undefined ? 0 : 1) - (before === undefined ? 0 : 1)
-      row.store.bytes += sizeOf(command.key, after) - sizeOf(command.key, before)
-      this.#changedStores.add(row.store)
-      if (before !== undefined && stands !== undefined) {
-        this.#history.replaced(before.revision, row.key, stands)
-      }
-      this.#feed.add({
-        type: decision.type === 'put' ? 'set' : 'delete',
-        store: row.store.number,
-        key: keyOfRecord(row.key),
-        record: after && value && { ...after, value: value.subarray(value.length - after.value.length) },
-      })
-      this.#feed.done(this.#revision, this.#stamp)
-    }
-    return decision.outcome
+  /** An entry is applied whole. */
+  async #ended(): Promise<void> {
+    this.#writer.release()
+    if (this.#waitingBytes > this.#overlayBytes) await this.#writer.flush()
   }
 
   /** What waits for LevelDB in memory. */
@@ -597,7 +391,7 @@ export class StateMachine implements StateReader {
 
   /** Between two entries, when a batch is cut. */
   #capture(): Captured {
-    const meta = this.#meta()
+    const meta = this.#applied.meta()
     this.#digest = digestOf(meta)
     const own = this.#history.takeRows(meta.revision, meta.time)
     return { lastApplied: meta.lastApplied, meta: encodeMeta(meta), own }
@@ -621,29 +415,15 @@ export class StateMachine implements StateReader {
     }
   }
 
-  /**
-   * The first row as it is now; the tables that are kept in memory are written down before, being part of its sum.
-   */
-  #meta(): Meta {
-    for (const store of this.#changedStores) this.#ledger.write(encodeStore(store))
-    this.#changedStores.clear()
-    for (const row of this.#origins.takeRows()) this.#ledger.write(row)
-    for (const row of this.#repeats.takeRows()) this.#ledger.write(row)
-    return {
-      ...this.#founded,
-      lastApplied: this.#lastApplied,
-      lastAppliedTerm: this.#lastAppliedTerm,
-      revision: this.#revision,
-      time: this.#stamp,
-      configuration: this.#configuration,
-      sum: this.#ledger.sum,
-      checkpoint: this.#checkpoint,
-    }
-  }
-
   #checkUsable(): void {
     if (this.#writer.failure !== undefined) throw this.#writer.failure.error
     if (this.#closed !== undefined) throw new TrivetError('shutting-down', 'The state is being closed.')
+  }
+
+  /** A read of a state machine that may have failed or been closed meanwhile. */
+  #usable<T>(read: () => Promise<T>): Promise<T> {
+    this.#checkUsable()
+    return this.#reading(read)
   }
 
   /** Runs a read of LevelDB. An error of LevelDB, and a row that is not what was written, ends the state machine. */
@@ -662,12 +442,4 @@ export class StateMachine implements StateReader {
   #fail(error: unknown): Error {
     return this.#writer.fail(levelFailure(error, 'read')).error
   }
-}
-
-function statusOf({ number, definition, keys, bytes }: OpenStore): StoreStatus {
-  return { ...definition, number, keys, bytes }
-}
-
-function sizeOf(key: Uint8Array, record: { readonly value: Uint8Array } | undefined): number {
-  return record === undefined ? 0 : key.length + record.value.length
 }

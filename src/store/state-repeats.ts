@@ -1,10 +1,10 @@
 // Once only for clients: what a client may send again, by session or by key, and when that is forgotten (`safety.md`, rule 18).
 
 import type { Row } from './overlay.ts'
+import type { RowPlace } from './state-changes.ts'
 import { type GoneRow, type IdempotencyKeys, isKept } from './state-idempotency.ts'
 import type { Moment } from './state-moment.ts'
 import type { Sessions } from './state-sessions.ts'
-import type { RowPlace } from './state-steps.ts'
 import type { Once, Outcome } from './types.ts'
 
 /** At most this many sessions and keys that have ended are taken away with one entry. */

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import type { Configuration } from '../raft/types.ts'
 import { asBuffer, seal, sealSize, unseal } from './record.ts'
 import { hashRow, hexOf } from './state-digest.ts'
-import type { StoreDefinition, Token } from './types.ts'
+import type { Principal, StoreDefinition, Token } from './types.ts'
 
 // A row's key begins with its table. These are the replicated state: equal, byte for byte, on all members that have
 // applied the same entries. Integers in keys are big-endian, so that LevelDB's order is theirs.
@@ -23,6 +23,8 @@ const tables = {
   sessions: 0x06,
   /** 128 bits of SHA-256 of principal and key → an idempotency key (`state-idempotency.ts`). */
   idempotencyKeys: 0x07,
+  /** expires u48, store number u32, key → the revision of the record that expires then. */
+  expiries: 0x08,
   /** store number u32, key → the key's record (`record.ts`). */
   records: 0x10,
 } as const
@@ -82,7 +84,7 @@ export function unknownRanges(): readonly { readonly gte: Buffer; readonly lt?: 
   })
 }
 
-const maxStoreNumber = 0xffff_fffe
+export const maxStoreNumber = 0xffff_fffe
 
 /** Where the record of a key lies. */
 export function recordKey(store: number, key: Uint8Array): Buffer {
@@ -99,9 +101,67 @@ export function keyOfRecord(rowKey: Uint8Array): Uint8Array {
   return rowKey.subarray(5)
 }
 
-/** The first key past all records of a store. */
-export function endOfRecords(store: number): Buffer {
+/** Bounds of the rows of all keys of a store that begin with these bytes. */
+export function recordsWith(
+  store: number,
+  prefix: Uint8Array,
+): { readonly gte: Buffer; readonly lt: Buffer } {
+  return { gte: recordKey(store, prefix), lt: endOfPrefix(store, prefix) }
+}
+
+/** The first row key past all that begin with the prefix. */
+function endOfPrefix(store: number, prefix: Uint8Array): Buffer {
+  for (let length = prefix.length; length > 0; length--) {
+    const last = prefix[length - 1] ?? 0
+    if (last < 255)
+      return recordKey(store, Buffer.concat([prefix.subarray(0, length - 1), Buffer.of(last + 1)]))
+  }
   return recordKey(store + 1, Buffer.alloc(0))
+}
+
+const expiryFormat = 1
+const expiryHeadSize = 1 + 6 + 4
+
+/** A record that expires. */
+export type ExpiryRow = {
+  /** Milliseconds since the epoch. */
+  readonly expires: number
+  readonly store: number
+  readonly key: Uint8Array
+  readonly revision: number
+}
+
+export function encodeExpiry({ expires, store, key, revision }: ExpiryRow): SealedRow {
+  const rowKey = Buffer.allocUnsafe(expiryHeadSize + key.length)
+  rowKey[0] = tables.expiries
+  rowKey.writeUIntBE(expires, 1, 6)
+  rowKey.writeUInt32BE(store, 7)
+  rowKey.set(key, expiryHeadSize)
+  const row = Buffer.allocUnsafe(sealSize + 6)
+  row.writeUIntBE(revision, sealSize, 6)
+  return { key: rowKey, value: seal(rowKey, expiryFormat, row) }
+}
+
+/** The key is a view into the row's. */
+export function decodeExpiry(rowKey: Uint8Array, value: Uint8Array): ExpiryRow {
+  const key = asBuffer(rowKey)
+  const row = unseal(rowKey, expiryFormat, value)
+  return {
+    expires: key.readUIntBE(1, 6),
+    store: key.readUInt32BE(7),
+    key: key.subarray(expiryHeadSize),
+    revision: row.readUIntBE(sealSize, 6),
+  }
+}
+
+/** The last moment a record can expire at, in milliseconds since the epoch. */
+export const lastExpiry = 2 ** 48 - 2
+
+/** Bounds of what expires at this moment or before, for an iterator: earliest first. */
+export function expiriesUntil(time: number): { readonly gte: Buffer; readonly lt: Buffer } {
+  const lt = Buffer.alloc(7, tables.expiries)
+  lt.writeUIntBE(Math.min(Math.max(Math.floor(time), 0), lastExpiry) + 1, 1, 6)
+  return { gte: Buffer.from([tables.expiries]), lt }
 }
 
 /** Everything of the replicated state that is one value, not a table. */
@@ -134,13 +194,15 @@ export type Digest = { readonly index: number; readonly digest: string }
 /** Each member keeps its digest at multiples of this many entries, so that they can be compared though none waits. */
 export const checkpointEvery = 1024
 
-/** A store with its internal number and what stands in it. */
+/** A store with its internal number and what stands in it. That of an app is named `app:<id>`. */
 export type StoreRow = {
   readonly number: number
   readonly definition: StoreDefinition
   readonly keys: number
   /** Sum of key and value bytes. */
   readonly bytes: number
+  /** Nobody can open it any more, and its records are being collected. */
+  readonly dropped?: true | undefined
 }
 
 const jsonFormat = 1
@@ -148,13 +210,13 @@ const metaFormat = 2
 
 export const metaKey: Buffer = Buffer.from([tables.meta])
 
-function storeKey(number: number): Buffer {
+export function storeKey(number: number): Buffer {
   const key = Buffer.from([tables.stores, 0, 0, 0, 0])
   key.writeUInt32BE(number, 1)
   return key
 }
 
-function tokenKey(hash: string): Buffer {
+export function tokenKey(hash: string): Buffer {
   return Buffer.concat([Buffer.from([tables.tokens]), Buffer.from(hash)])
 }
 
@@ -202,20 +264,33 @@ function contentOf(meta: Meta): object {
   }
 }
 
-export function encodeStore({ number, definition, keys, bytes }: StoreRow): SealedRow {
+export function encodeStore({ number, definition, keys, bytes, dropped }: StoreRow): SealedRow {
   const { name, ttl, maxValueBytes } = definition
-  return sealJson(storeKey(number), { number, definition: { name, ttl, maxValueBytes }, keys, bytes })
+  return sealJson(storeKey(number), {
+    number,
+    definition: { name, ttl, maxValueBytes },
+    keys,
+    bytes,
+    dropped,
+  })
 }
 
-export function encodeToken({ name, hash, principal }: Token): SealedRow {
-  const seen =
-    principal.type === 'component'
-      ? {
-          type: principal.type,
-          grants: principal.grants.map(({ store, access, prefix }) => ({ store, access, prefix })),
-        }
-      : { type: principal.type }
-  return sealJson(tokenKey(hash), { name, hash, principal: seen })
+export function encodeToken({ name, hash, principal, expires, mintedBy, replaced }: Token): SealedRow {
+  const fields = { name, hash, principal: principalFields(principal), expires, mintedBy, replaced }
+  return sealJson(tokenKey(hash), fields)
+}
+
+function principalFields(principal: Principal): object {
+  const { type } = principal
+  if (type === 'component') {
+    const grants = principal.grants.map(({ store, access, prefix }) => ({ store, access, prefix }))
+    return { type, grants, mint: principal.mint }
+  }
+  if (type === 'app') {
+    const { app, holder } = principal
+    return { type, app, holder: { type: holder.type, id: holder.id } }
+  }
+  return { type }
 }
 
 // What a sealed row holds was written by the encoder beside its decoder, in this format: its shape needs no second look.

@@ -3,18 +3,13 @@
 import type { Entry } from '../raft/types.ts'
 import { decodeCommand, decodeEntryData } from './commands.ts'
 import { rowName } from './overlay.ts'
+import { type Place, placeOf } from './places.ts'
+import type { RowPlace } from './state-changes.ts'
 import { idempotencyKeyRow } from './state-idempotency.ts'
 import { recordKey } from './state-rows.ts'
-import type { Command, CommandBatch, CommandId, StoreDefinition, Token } from './types.ts'
-
-/** A store as it changes. `number` is its place in LevelDB. */
-export type OpenStore = {
-  readonly number: number
-  readonly definition: StoreDefinition
-  keys: number
-  /** Sum of key and value bytes. */
-  bytes: number
-}
+import type { OpenStore, StoreTable } from './state-stores.ts'
+import type { TokenTable } from './state-tokens.ts'
+import type { Command, CommandBatch, CommandId, KeyCommand } from './types.ts'
 
 export type Step =
   | { readonly type: 'begin'; readonly entry: Entry; readonly time: number | undefined }
@@ -28,44 +23,62 @@ export type CommandStep = {
   readonly id: CommandId
   readonly index: number
   readonly command: Command
-  /** Where its record lies; undefined when there is no such store. */
+  /** Where its record lies; undefined when it has not one, or there is no such store. */
   readonly row: (RowPlace & { readonly store: OpenStore }) | undefined
   /** Where its idempotency key is remembered; undefined when it has none, or its token is unknown. */
   readonly memory: RowPlace | undefined
 }
 
-/** A row's key, and its name in maps. */
-export type RowPlace = { readonly key: Buffer; readonly name: string }
-
 // At most this many keys are fetched at once, and this many bytes should each value be as large as its store allows.
 const fetchKeys = 1024
 const fetchBytes = 128 * 1024 * 1024
 
-/** What commands are read against. Equal for all of a stretch: a command that changes it has to end one. */
-type Known = {
-  readonly stores: ReadonlyMap<string, OpenStore>
-  readonly tokens: ReadonlyMap<string, Token>
+/** What commands are read against. Equal for all of a stretch: a command that changes it ends one. */
+export type Known = {
+  readonly stores: StoreTable
+  readonly tokens: TokenTable
   /** The largest value where a store names none, in bytes. */
   readonly valueBytes: number
+}
+
+/** Whether a command reads more than one record of its own, which then are read in a stretch that has no other command. */
+export function isAlone({ type }: Command): boolean {
+  return type === 'deleteRange' || type === 'transaction' || type === 'expire' || type === 'collect'
+}
+
+/** Whether the commands after it may mean other stores or tokens. */
+function changesKnown({ type }: Command): boolean {
+  return (
+    type === 'createStore' || type === 'dropStore' || type === 'removeApp' || /Token$|^expire$/.test(type)
+  )
 }
 
 /** Decodes as it is asked for more, so that a long list of entries is neither one pause nor all in memory. */
 export function* stretches(entries: readonly Entry[], known: Known): Generator<readonly Step[], void> {
   const { stores, valueBytes } = known
-  // Where all that is stored is less than the bound, no choice of keys can fetch more.
-  const stored = [...stores.values()].reduce((sum, store) => sum + store.bytes, 0)
   let steps: Step[] = []
   let keys = 0
   let bytes = 0
+  const cut = (): readonly Step[] => {
+    const stretch = steps
+    steps = []
+    keys = 0
+    bytes = 0
+    return stretch
+  }
   for (const entry of entries) {
     for (const step of stepsOf(entry, known)) {
       if (step.type === 'command') {
-        const most = stored > fetchBytes ? largest(step, valueBytes) : 0
-        if (keys > 0 && (keys >= fetchKeys || bytes + most > fetchBytes)) {
-          yield steps
-          steps = []
-          keys = 0
-          bytes = 0
+        const alone = isAlone(step.command)
+        // Where all that is stored is less than the bound, no choice of keys can fetch more.
+        const most = stores.bytes > fetchBytes ? largest(step, valueBytes) : 0
+        if ((alone && steps.length > 0) || (keys > 0 && (keys >= fetchKeys || bytes + most > fetchBytes))) {
+          yield cut()
+        }
+        if (alone || changesKnown(step.command)) {
+          steps.push(step)
+          yield cut()
+          continue
         }
         keys += step.memory === undefined ? 1 : 2
         bytes += most
@@ -97,18 +110,41 @@ function* stepsOf(entry: Entry, known: Known): Generator<Step, void> {
   yield { type: 'end', entry }
 }
 
-function recordOf(command: Command, { stores }: Known): CommandStep['row'] {
-  if (!('key' in command)) return undefined
-  const store = stores.get(command.store)
-  return store === undefined ? undefined : { ...placeOf(recordKey(store.number, command.key)), store }
+function recordOf(command: Command, known: Known): CommandStep['row'] {
+  return isKeyed(command) ? locate(command, command.token, known) : undefined
+}
+
+function isKeyed(command: Command): command is KeyCommand {
+  return 'key' in command
+}
+
+/** Where a key lies that is named by the bearer of a token. */
+export function locate(
+  { store, key }: { readonly store: string; readonly key: Uint8Array },
+  token: string,
+  { stores, tokens }: Pick<Known, 'stores' | 'tokens'>,
+): (RowPlace & { readonly store: OpenStore }) | undefined {
+  const principal = tokens.get(token)?.principal
+  const place = principal === undefined ? store : placeOf(principal, store)
+  const open = stores.at(place)
+  return open === undefined ? undefined : { ...rowPlace(open.number, keyIn(place, key)), store: open }
+}
+
+/** A key as it lies in its store. */
+export function keyIn(place: Place, key: Uint8Array): Uint8Array {
+  return typeof place === 'string' ? key : Buffer.concat([place.prefix, key])
+}
+
+export function rowPlace(store: number, key: Uint8Array): RowPlace {
+  return named(recordKey(store, key))
 }
 
 function memoryOf(command: Command, { tokens }: Known): CommandStep['memory'] {
   if (!('once' in command) || command.once?.type !== 'key') return undefined
   const token = tokens.get(command.token)
-  return token === undefined ? undefined : placeOf(idempotencyKeyRow(token.name, command.once.key))
+  return token === undefined ? undefined : named(idempotencyKeyRow(token.name, command.once.key))
 }
 
-function placeOf(key: Buffer): RowPlace {
+function named(key: Buffer): RowPlace {
   return { key, name: rowName(key) }
 }

@@ -7,6 +7,7 @@ import { decodeIdempotencyKey } from './state-idempotency.ts'
 import { decodeOutcomes } from './state-origins.ts'
 import {
   type Digest,
+  decodeExpiry,
   decodeMeta,
   decodeOrigin,
   decodeStore,
@@ -46,6 +47,7 @@ const decoders: Record<ReplicatedTable, (key: Uint8Array, value: Uint8Array) => 
   outcomes: decodeOutcomes,
   sessions: decodeSession,
   idempotencyKeys: decodeIdempotencyKey,
+  expiries: decodeExpiry,
   records: decodeRecord,
 }
 

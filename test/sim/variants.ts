@@ -260,9 +260,9 @@ export const variants: readonly Variant[] = [
   // ── once only ──────────────────────────────────────────────────────────────────────────────────────────────────
   one(
     'applies a command twice that came twice',
-    'store/state-machine.ts',
-    "recollection.type === 'decided' ? recollection.outcome :",
-    "recollection.type === 'past' ? recollection.outcome :",
+    'store/state-apply.ts',
+    "if (recollection.type === 'decided') return",
+    "if (recollection.type === 'past') return",
   ),
   one(
     'takes a refusal by one who does not lead for the last word',

@@ -1,0 +1,164 @@
+// Reads of what was applied: LevelDB's rows, with those in the overlay before them.
+
+import { TrivetError } from '../errors.ts'
+import type { Overlay } from './overlay.ts'
+import { nameOf, type Place } from './places.ts'
+import { rangeBounds } from './state-fetch.ts'
+import { itemOf, orAborted, type Part, readPage } from './state-list.ts'
+import { decodeExpiry, expiriesUntil } from './state-rows.ts'
+import { keyIn, rowPlace } from './state-steps.ts'
+import type { StoreTable } from './state-stores.ts'
+import type { TokenTable } from './state-tokens.ts'
+import { readMeta } from './state-verify.ts'
+import type { StateLevel } from './state-writer.ts'
+import type { ConsistentRead, Due, DueRecord, Item, ListPage, ListQuery } from './types.ts'
+
+type StateReadsOptions = {
+  readonly level: StateLevel
+  readonly overlay: Pick<Overlay, 'get'>
+  readonly stores: StoreTable
+  readonly tokens: TokenTable
+  /** Resolves when everything applied so far is in LevelDB. */
+  readonly flush: () => Promise<void>
+  /** Runs a read of LevelDB, and ends the state machine if it comes upon damage. Throws when nothing may be read any more. */
+  readonly reading: <T>(read: () => Promise<T>) => Promise<T>
+}
+
+type ListOptions = { readonly signal?: AbortSignal | undefined }
+
+// One read of LevelDB takes at most this many keys.
+const readKeys = 64
+
+export class StateReads {
+  readonly #options: StateReadsOptions
+
+  constructor(options: StateReadsOptions) {
+    this.#options = options
+  }
+
+  async get(place: Place, key: Uint8Array): Promise<Item | undefined> {
+    const part = this.#partOf(place)
+    if (part === undefined) return undefined
+    const { overlay, level, reading } = this.#options
+    const row = rowPlace(part.store, keyIn(place, key))
+    const waiting = overlay.get(row.name)
+    return reading(async () => {
+      const found = waiting === undefined ? await level.get(row.key) : waiting.value
+      return found === undefined ? undefined : itemOf(part, row.key, found)
+    })
+  }
+
+  async getMany(place: Place, keys: readonly Uint8Array[]): Promise<readonly (Item | undefined)[]> {
+    const part = this.#partOf(place)
+    if (part === undefined) return keys.map(() => undefined)
+    const { overlay, level, reading } = this.#options
+    const places = keys.map((key) => rowPlace(part.store, keyIn(place, key)))
+    // Both at one moment, so that the answers are of one revision: what waits, and what LevelDB has.
+    const waiting = places.map(({ name }) => overlay.get(name))
+    const limit = rangeBounds.readBytes
+    return reading(async () => {
+      const snapshot = level.snapshot()
+      const items: (Item | undefined)[] = []
+      let bytes = 0
+      try {
+        for (let at = 0; at < places.length; at += readKeys) {
+          const some = places.slice(at, at + readKeys)
+          const rows = await level.getMany(
+            some.map(({ key }) => key),
+            { snapshot },
+          )
+          for (const [n, { key }] of some.entries()) {
+            const newest = waiting[at + n]
+            const row = newest === undefined ? rows[n] : newest.value
+            bytes += row?.length ?? 0
+            if (bytes > limit) {
+              throw new TrivetError('result-too-large', `The values come to more than ${limit} bytes.`, {
+                limit,
+              })
+            }
+            items.push(row === undefined ? undefined : itemOf(part, key, row))
+          }
+        }
+        return items
+      } finally {
+        await snapshot.close()
+      }
+    })
+  }
+
+  async list(query: ListQuery, { signal }: ListOptions = {}): Promise<ListPage> {
+    signal?.throwIfAborted()
+    const { level, flush, reading } = this.#options
+    const part = this.#partOf(query.store)
+    if (part === undefined) throw noSuchStore(query.store)
+    await orAborted(flush(), signal)
+    return reading(async () => {
+      const snapshot = level.snapshot()
+      try {
+        const { revision } = await readMeta(level, snapshot)
+        const page = await readPage(level, { snapshot, ...part }, query, signal)
+        return { ...page, revision }
+      } finally {
+        await snapshot.close()
+      }
+    })
+  }
+
+  async openRead(): Promise<ConsistentRead> {
+    const { level, flush, reading, stores } = this.#options
+    await flush()
+    return reading(async () => {
+      const snapshot = level.snapshot()
+      // As they are now: a name may come to mean another store while this is read.
+      const numbers = stores.numbers()
+      try {
+        const { revision } = await readMeta(level, snapshot)
+        const list = async (query: ListQuery, { signal }: ListOptions = {}): Promise<ListPage> => {
+          const number = numbers(query.store)
+          if (number === undefined) throw noSuchStore(query.store)
+          const part = { store: number, prefix: prefixOf(query.store) }
+          const page = await reading(() => readPage(level, { snapshot, ...part }, query, signal))
+          return { ...page, revision }
+        }
+        return { revision, list, close: () => snapshot.close() }
+      } catch (error) {
+        await snapshot.close()
+        throw error
+      }
+    })
+  }
+
+  async due(now: number, limit: number): Promise<Due> {
+    const { level, flush, reading, tokens } = this.#options
+    await flush()
+    return reading(async () => {
+      const rows = await level.iterator({ ...expiriesUntil(now), limit }).all()
+      const records = rows.map(([key, value]) => decodeExpiry(key, value))
+      const due: { readonly expires: number; readonly record?: DueRecord; readonly token?: string }[] = [
+        ...tokens.due(now).map(({ expires, hash }) => ({ expires, token: hash })),
+        ...records.map(({ expires, store, key, revision }) => ({
+          expires,
+          record: { store, key, revision },
+        })),
+      ]
+      const first = due.sort((left, right) => left.expires - right.expires).slice(0, limit)
+      return {
+        records: first.flatMap(({ record }) => (record === undefined ? [] : [record])),
+        tokens: first.flatMap(({ token }) => (token === undefined ? [] : [token])),
+      }
+    })
+  }
+
+  #partOf(place: Place): Part | undefined {
+    const store = this.#options.stores.at(place)
+    return store === undefined ? undefined : { store: store.number, prefix: prefixOf(place) }
+  }
+}
+
+function prefixOf(place: Place): Uint8Array {
+  return typeof place === 'string' ? new Uint8Array() : place.prefix
+}
+
+function noSuchStore(place: Place): TrivetError {
+  return new TrivetError('no-such-store', `There is no store ${nameOf(place)}.`)
+}
