@@ -533,7 +533,6 @@ function describeTransactions(bench: Bench): void {
       const value = Buffer.from([0, 255])
       const answer = await postPacked('/v1/transactions', {
         if: [{ ...at('tx-packed'), revision: 0 }],
-        // biome-ignore lint/suspicious/noThenProperty: the contract's name for it; a body is never awaited.
         then: [
           { op: 'set', ...at('tx-packed'), value },
           { op: 'get', ...at('tx-packed') },
