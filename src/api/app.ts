@@ -10,9 +10,17 @@ import type {
   RawServerDefault,
 } from 'fastify'
 import type { NodeSurface, WriteTiming } from '../node/surface.ts'
+import type { Logger } from './answers.ts'
 import type { BodyReader } from './body.ts'
 import type { Gate } from './gate.ts'
 import { headers } from './protocol.ts'
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** The handler reads the body itself, after every check that needs none. */
+    readsBody?: true
+  }
+}
 
 export type App = FastifyInstance<
   RawServerDefault,
@@ -27,6 +35,8 @@ export type ApiLimits = {
   readonly keyBytes: number
   /** The largest value of a store that sets no limit of its own, in bytes. */
   readonly valueBytes: number
+  /** The largest body of a batch or transaction, in bytes; 8 MiB unless given. */
+  readonly bodyBytes?: number
 }
 
 /** What a route may use. */
@@ -35,6 +45,7 @@ export type RouteContext = {
   readonly gate: Gate
   readonly bodies: BodyReader
   readonly limits: ApiLimits
+  readonly logger: Logger
   /** True from the moment the server was told to drain. */
   readonly draining: () => boolean
 }

@@ -3,7 +3,7 @@
 import swagger from '@fastify/swagger'
 import type { TSchema } from 'typebox'
 import type { App } from './app.ts'
-import { headers as ourHeaders, problemType } from './protocol.ts'
+import { msgpackType, ndjsonType, headers as ourHeaders, problemType } from './protocol.ts'
 import { Problem } from './schemas.ts'
 
 const requestHeaders = {
@@ -25,6 +25,10 @@ type Notes = {
   /** The body is a value: any bytes of any type. */
   readonly takesValue?: boolean
   readonly answersValue?: boolean
+  /** Besides its page as JSON it may be asked for a stream of lines, each of this. */
+  readonly answersLines?: TSchema
+  /** The body and its answer are operations, in JSON or MessagePack. */
+  readonly operations?: { readonly takes: TSchema; readonly answers: TSchema }
 }
 
 /** Part of a route's schema: what it answers by status, and notes for the document alone. */
@@ -106,6 +110,32 @@ function transformRoute(routeSchema: object, url: string): { schema: object; url
             },
           }
         : {}),
+      ...(notes.operations === undefined
+        ? {}
+        : {
+            body: inBothForms(notes.operations.takes),
+            response: {
+              200: { description: 'In the form of the request', ...inBothForms(notes.operations.answers) },
+            },
+          }),
+      ...(notes.answersLines === undefined
+        ? {}
+        : { response: withLines(schema.response, notes.answersLines) }),
+    },
+  }
+}
+
+function inBothForms(schema: TSchema): { readonly content: object } {
+  return { content: { 'application/json': { schema }, [msgpackType]: { schema } } }
+}
+
+/** The 200 of a listing, and the same as lines. */
+function withLines(response: object | undefined, line: TSchema): object {
+  const page = response !== undefined && '200' in response ? response[200] : {}
+  return {
+    200: {
+      description: 'One page, or with `Accept: application/x-ndjson` all of it, one key a line',
+      content: { 'application/json': { schema: page }, [ndjsonType]: { schema: line } },
     },
   }
 }

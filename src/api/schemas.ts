@@ -118,18 +118,18 @@ export const Session = Type.Object(
 
 const Timestamp = Type.String({ format: 'date-time' })
 
+export const KeyEntry = Type.Object({
+  key: Type.String(),
+  revision: Revision,
+  size: Type.Integer({ minimum: 0, description: 'Of the value, in bytes' }),
+  contentType: Type.String(),
+  expires: Type.Optional(Timestamp),
+  value: Type.Optional(Type.String({ description: 'Base64; only with values=true' })),
+})
+
 export const KeyPage = Type.Object(
   {
-    keys: Type.Array(
-      Type.Object({
-        key: Type.String(),
-        revision: Revision,
-        size: Type.Integer({ minimum: 0, description: 'Of the value, in bytes' }),
-        contentType: Type.String(),
-        expires: Type.Optional(Timestamp),
-        value: Type.Optional(Type.String({ description: 'Base64; only with values=true' })),
-      }),
-    ),
+    keys: Type.Array(KeyEntry),
     cursor: Type.Optional(Type.String({ description: 'Asks for the next page; absent on the last one' })),
     revision: Type.Integer({ minimum: 0, description: 'Of the state this page is consistent with' }),
   },

@@ -23,12 +23,15 @@ import {
 } from './listener.ts'
 import { defaultMattermost, type MattermostSettings, MattermostSurface } from './mattermost/surface.ts'
 import { addOpenapi } from './openapi.ts'
+import { addBatchRoute } from './routes/batch.ts'
 import { addClusterRoutes } from './routes/cluster.ts'
 import { addHealthRoutes } from './routes/health.ts'
 import { addKeyRoutes } from './routes/keys.ts'
 import { addListingRoute } from './routes/listing.ts'
+import { addRangeRoute } from './routes/ranges.ts'
 import { addSessionRoute } from './routes/sessions.ts'
 import { addStoreRoutes } from './routes/stores.ts'
+import { addTransactionRoute } from './routes/transactions.ts'
 import { parseQuery, routedTarget } from './url.ts'
 import { compileValidator } from './validation.ts'
 
@@ -127,10 +130,11 @@ export class Api {
   }
 
   #addRoutes(): void {
-    const { node, limits } = this.#options
+    const { node, limits, logger } = this.#options
     const bodies = this.#bodies
     const gate = new Gate({ node, connections: this.#listener.connections, keyBytes: limits.keyBytes })
-    const context: RouteContext = { node, gate, bodies, limits, draining: () => this.#answers.draining }
+    const draining = (): boolean => this.#answers.draining
+    const context: RouteContext = { node, gate, bodies, limits, logger, draining }
     const app = this.#app
     prepare(app, this.#answers, bodies)
     addOpenapi(app, node.version)
@@ -138,6 +142,9 @@ export class Api {
     app.after(() => {
       addKeyRoutes(app, context)
       addListingRoute(app, context)
+      addRangeRoute(app, context)
+      addBatchRoute(app, context)
+      addTransactionRoute(app, context)
       addStoreRoutes(app, context)
       addSessionRoute(app, context)
       addClusterRoutes(app, context)
@@ -235,7 +242,7 @@ function prepare(app: App, answers: Answers, bodies: BodyReader): void {
   app.addHttpMethod('DELETE', { hasBody: false, overrideExisting: true })
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('*', (request, _payload, done) => {
-    if (request.is404) {
+    if (request.is404 || request.routeOptions.config.readsBody === true) {
       done(null)
       return
     }

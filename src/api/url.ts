@@ -185,3 +185,15 @@ function decodeQueryPart(text: string): string | undefined {
 function invalidParameter(field: string, fault: string): TrivetError {
   return new TrivetError('invalid-request', `The query parameter ${field} ${fault}`, { field })
 }
+
+/** A bound of a range of keys as bytes; undefined for none. Throws `invalid-request` for one longer than any key, `limit`. */
+export function boundOf(field: string, text: string, limit: number): Uint8Array | undefined {
+  if (text === '') return undefined
+  const bytes = Buffer.from(text)
+  if (bytes.length <= limit) return bytes
+  throw new TrivetError('invalid-request', `The query parameter ${field} has at most ${limit} bytes`, {
+    field,
+    limit,
+    actual: bytes.length,
+  })
+}

@@ -1,14 +1,8 @@
 // The part of the REST contract on writes that a client sends again: sessions and idempotency keys.
 
 import { describe, expect, test } from 'vitest'
-import type { Answered, Asked } from './client.ts'
-import { secrets } from './contract.ts'
-
-export type Bench = {
-  /** As the admin, unless the test says otherwise. */
-  readonly as: (method: string, path: string, asked?: Asked) => Promise<Answered>
-  readonly expectProblem: (answer: Answered, status: number, code: string, field?: string) => void
-}
+import type { Answered } from './client.ts'
+import { type Bench, secrets } from './contract.ts'
 
 const keys = '/v1/stores/default/keys'
 

@@ -1,18 +1,27 @@
-// The keys of a store, page by page in the order of their bytes.
+// The keys of a store in the order of their bytes: page by page, or all of them as a stream.
 
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { Static } from 'typebox'
 import { TrivetError } from '../../errors.ts'
-import type { Item } from '../../store/types.ts'
+import type { ListQuery as StateQuery } from '../../store/types.ts'
 import { type App, type RouteContext, setRevision } from '../app.ts'
 import { type CursorQuery, openCursor, sealCursor } from '../cursor.ts'
-import { storeCallOf } from '../gate.ts'
+import { type Call, placeOfCall, storeCallOf } from '../gate.ts'
+import { KeyStreams, listedKey } from '../key-streams.ts'
 import { documented } from '../openapi.ts'
-import { headers, type ListedKey, pageLimits } from '../protocol.ts'
+import { headers, pageLimits } from '../protocol.ts'
 import { KeyPage, ListQuery, StoreParams } from '../schemas.ts'
+import { KeyLine } from '../schemas-operations.ts'
+import { boundOf } from '../url.ts'
 
 /** A page ends after the item that takes its keys and values past this, in bytes. */
 const pageBytes = 4 * 1024 * 1024
 
-export function addListingRoute(app: App, { node, gate, limits }: RouteContext): void {
+type Query = Static<typeof ListQuery>
+
+export function addListingRoute(app: App, context: RouteContext): void {
+  const { node, gate, limits } = context
+  const streams = new KeyStreams(context)
   const rule = gate.route({ need: { type: 'store', access: 'read', over: 'range' }, judged: 'read' })
   app.route({
     ...rule,
@@ -22,80 +31,72 @@ export function addListingRoute(app: App, { node, gate, limits }: RouteContext):
       summary: 'List keys',
       params: StoreParams,
       querystring: ListQuery,
-      ...documented({ headers: ['trivet-timeout'], answers: { 200: KeyPage } }),
+      ...documented({
+        headers: ['trivet-timeout'],
+        answers: { 200: KeyPage },
+        answersLines: KeyLine,
+      }),
     },
     handler: async (request, reply) => {
-      refuseStreaming(request.headers.accept)
-      const { prefix = '', start = '', end = '', reverse = false, limit, cursor, minRevision } = request.query
-      const bounds = {
-        prefix: bound('prefix', prefix, limits.keyBytes),
-        start: bound('start', start, limits.keyBytes),
-        end: bound('end', end, limits.keyBytes),
-      }
-      const call = await gate.settle(request, minRevision)
-      const sealed: CursorQuery = {
-        clusterId: node.state.clusterId,
-        storeNumber: storeCallOf(call).number,
-        prefix,
-        start,
-        end,
-        reverse,
-      }
-      const after = cursor === undefined ? undefined : openCursor(sealed, cursor)
-      const page = await node.state.list(
-        {
-          store: call.store,
-          ...bounds,
-          after,
-          reverse,
-          limit: limit ?? pageLimits.defaultKeys,
-          maxBytes: pageBytes,
-        },
-        { signal: call.signal },
-      )
-      setRevision(reply, page.revision)
+      const { query } = request
+      const bounds = boundsOf(query, limits.keyBytes)
+      const isStream = asksForLines(request)
+      const call = await gate.settle(request, query.minRevision)
       if (call.stale) reply.header(headers.stale, 'true')
-      const last = page.more ? page.items.at(-1) : undefined
-      return reply.send({
-        keys: page.items.map(listed),
-        ...(last === undefined ? {} : { cursor: sealCursor(sealed, last.key) }),
-        revision: page.revision,
-      })
+      if (!isStream) return sendPage(call, reply, { query, bounds })
+      const wanted = { store: placeOfCall(call), ...bounds, reverse: query.reverse }
+      return streams.send(request, reply, { ...wanted, values: query.values === true })
     },
   })
-}
 
-/** A bound of the listing as bytes; undefined when it was not given. No key is longer than the limit. */
-function bound(field: string, text: string, limit: number): Uint8Array | undefined {
-  if (text === '') return undefined
-  const bytes = Buffer.from(text)
-  if (bytes.length <= limit) return bytes
-  throw new TrivetError('invalid-request', `The query parameter ${field} has at most ${limit} bytes`, {
-    field,
-    limit,
-    actual: bytes.length,
-  })
-}
-
-function listed(item: Item): ListedKey {
-  const { key, revision, value, contentType, expires } = item
-  return {
-    key: keyText(key),
-    revision,
-    size: value.length,
-    contentType,
-    ...(expires === undefined ? {} : { expires: new Date(expires).toISOString() }),
+  async function sendPage(
+    call: Call,
+    reply: FastifyReply,
+    { query, bounds }: { readonly query: Query; readonly bounds: ReturnType<typeof boundsOf> },
+  ): Promise<FastifyReply> {
+    const { prefix = '', start = '', end = '', reverse = false, limit, cursor, values = false } = query
+    const sealed: CursorQuery = {
+      clusterId: node.state.clusterId,
+      storeNumber: storeCallOf(call).number,
+      prefix,
+      start,
+      end,
+      reverse,
+    }
+    const wanted: StateQuery = {
+      store: placeOfCall(call),
+      ...bounds,
+      after: cursor === undefined ? undefined : openCursor(sealed, cursor),
+      reverse,
+      limit: limit ?? pageLimits.defaultKeys,
+      maxBytes: pageBytes,
+    }
+    const page = await node.state.list(wanted, { signal: call.signal })
+    setRevision(reply, page.revision)
+    const last = page.more ? page.items.at(-1) : undefined
+    return reply.send({
+      keys: page.items.map((item) => listedKey(item, values)),
+      ...(last === undefined ? {} : { cursor: sealCursor(sealed, last.key) }),
+      revision: page.revision,
+    })
   }
 }
 
-function keyText(key: Uint8Array): string {
-  return Buffer.from(key.buffer, key.byteOffset, key.byteLength).toString()
+function boundsOf({ prefix = '', start = '', end = '' }: Query, keyBytes: number) {
+  return {
+    prefix: boundOf('prefix', prefix, keyBytes),
+    start: boundOf('start', start, keyBytes),
+    end: boundOf('end', end, keyBytes),
+  }
 }
 
-/** Who asks for a stream must not take one page for the whole. */
-function refuseStreaming(accept: string | undefined): void {
-  if (accept === undefined || !/\bapplication\/x-ndjson\b/i.test(accept)) return
-  throw new TrivetError('invalid-request', 'This server lists keys as application/json only', {
-    field: 'accept',
-  })
+/** Whether a stream is asked for. It is the whole listing: what makes pages is refused. */
+function asksForLines(request: FastifyRequest<{ Querystring: Query }>): boolean {
+  const { accept } = request.headers
+  if (accept === undefined || !/\bapplication\/x-ndjson\b/i.test(accept)) return false
+  for (const field of ['limit', 'cursor'] as const) {
+    if (request.query[field] === undefined) continue
+    throw new TrivetError('invalid-request', `A stream has no pages, and so no ${field}`, { field })
+  }
+  return true
 }

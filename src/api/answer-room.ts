@@ -1,0 +1,65 @@
+// How much the values of answers being made may have in memory: one answer, and all together.
+
+import type { ServerResponse } from 'node:http'
+import { TrivetError } from '../errors.ts'
+import { resultTooLarge } from './decided.ts'
+import { operationLimits } from './protocol.ts'
+
+/** Two of the largest answers there are. In bytes. */
+const defaultBound = 2 * operationLimits.answerBytes
+
+/** What all answers being made hold. */
+export class AnswerRoom {
+  readonly #bound: number
+  #held = 0
+
+  constructor(bound = defaultBound) {
+    this.#bound = bound
+  }
+
+  /** The bytes held now. */
+  get held(): number {
+    return this.#held
+  }
+
+  /** The share of one answer: given back when its response has closed, sent or not. */
+  shareFor(response: ServerResponse): AnswerShare {
+    const share = new AnswerShare((bytes) => this.#take(bytes))
+    response.once('close', () => {
+      this.#held -= share.bytes
+    })
+    return share
+  }
+
+  #take(bytes: number): void {
+    if (this.#held + bytes > this.#bound) {
+      throw new TrivetError(
+        'overloaded',
+        `The values of answers being made together exceed ${this.#bound} bytes`,
+        { field: 'answers being made', limit: this.#bound, actual: this.#held + bytes },
+      )
+    }
+    this.#held += bytes
+  }
+}
+
+/** What one answer holds. */
+export class AnswerShare {
+  readonly #takeOfAll: (bytes: number) => void
+  #bytes = 0
+
+  constructor(takeOfAll: (bytes: number) => void) {
+    this.#takeOfAll = takeOfAll
+  }
+
+  get bytes(): number {
+    return this.#bytes
+  }
+
+  /** Throws `result-too-large` when this answer has had its share, `overloaded` when all together have. */
+  take(bytes: number): void {
+    if (this.#bytes + bytes > operationLimits.answerBytes) throw resultTooLarge()
+    this.#takeOfAll(bytes)
+    this.#bytes += bytes
+  }
+}
