@@ -12,6 +12,7 @@ import type {
 import type { NodeSurface, WriteTiming } from '../node/surface.ts'
 import type { BodyReader } from './body.ts'
 import type { Gate } from './gate.ts'
+import type { Metrics } from './metrics.ts'
 import { headers } from './protocol.ts'
 
 export type App = FastifyInstance<
@@ -34,6 +35,7 @@ export type RouteContext = {
   readonly node: NodeSurface
   readonly gate: Gate
   readonly bodies: BodyReader
+  readonly metrics: Metrics
   readonly limits: ApiLimits
   /** True from the moment the server was told to drain. */
   readonly draining: () => boolean

@@ -25,6 +25,8 @@ type Notes = {
   /** The body is a value: any bytes of any type. */
   readonly takesValue?: boolean
   readonly answersValue?: boolean
+  /** Answers that are plain text, by status. */
+  readonly texts?: Readonly<Record<number, TSchema>>
 }
 
 /** Part of a route's schema: what it answers by status, and notes for the document alone. */
@@ -98,6 +100,7 @@ function transformRoute(routeSchema: object, url: string): { schema: object; url
       ...(notes.key === true ? { params: withKey(schema.params) } : {}),
       ...(names.length === 0 ? {} : { headers: headerSchema(names) }),
       ...(notes.takesValue === true ? { body: anyValue } : {}),
+      ...(notes.texts === undefined ? {} : { response: asTexts(notes.texts) }),
       ...(notes.answersValue === true
         ? {
             response: {
@@ -108,6 +111,15 @@ function transformRoute(routeSchema: object, url: string): { schema: object; url
         : {}),
     },
   }
+}
+
+function asTexts(texts: Readonly<Record<number, TSchema>>): object {
+  return Object.fromEntries(
+    Object.entries(texts).map(([status, schema]) => [
+      status,
+      { description: Reflect.get(schema, 'description'), content: { 'text/plain': { schema } } },
+    ]),
+  )
 }
 
 function withKey(params: { properties: object; required: readonly string[] } | undefined): object {

@@ -247,6 +247,8 @@ export const Handover = Type.Object({ leader: Type.String() }, { description: 'L
 
 export const Health = Type.Object({ status: Type.Literal('ok') }, { description: 'It is' })
 
+export const MetricsText = Type.String({ description: 'Prometheus text, version 0.0.4' })
+
 export const Problem = Type.Object(
   {
     type: Type.String(),

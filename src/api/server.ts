@@ -10,6 +10,7 @@ import type { NodeSurface } from '../node/surface.ts'
 import { Answers, type Logger } from './answers.ts'
 import type { ApiLimits, App, RouteContext } from './app.ts'
 import { BodyReader, bodiesBound } from './body.ts'
+import { addCors, type Origins } from './cors.ts'
 import { Gate, notFound } from './gate.ts'
 import {
   createListener,
@@ -22,11 +23,13 @@ import {
   type TlsPair,
 } from './listener.ts'
 import { defaultMattermost, type MattermostSettings, MattermostSurface } from './mattermost/surface.ts'
+import { Metrics } from './metrics.ts'
 import { addOpenapi } from './openapi.ts'
 import { addClusterRoutes } from './routes/cluster.ts'
 import { addHealthRoutes } from './routes/health.ts'
 import { addKeyRoutes } from './routes/keys.ts'
 import { addListingRoute } from './routes/listing.ts'
+import { addMetricsRoute, addPage, guardPage } from './routes/oversight.ts'
 import { addSessionRoute } from './routes/sessions.ts'
 import { addStoreRoutes } from './routes/stores.ts'
 import { parseQuery, routedTarget } from './url.ts'
@@ -46,6 +49,10 @@ export type ApiOptions = {
   readonly times?: Partial<ListenerTimes> | undefined
   /** How long `close` waits for answers in flight, in milliseconds; 10 s unless given. */
   readonly closeTimeout?: number | undefined
+  /** Of which origins pages in browsers may call; none unless given. */
+  readonly origins?: Origins | undefined
+  /** Serve `/metrics` and `/docs` without a token to clients on this machine; false unless given. */
+  readonly openToLoopback?: boolean | undefined
   /** The bytes of request bodies being read at one time, in all; 128 MiB unless given. */
   readonly bodiesBytes?: number | undefined
   /** How the store of Mattermost's apps answers; as its documentation says unless given. */
@@ -57,7 +64,7 @@ export type ApiAddress = { readonly host: string; readonly port: number; readonl
 const defaultTimes: ListenerTimes = { headers: 15_000, request: 120_000, idle: 72_000, stall: 120_000 }
 const defaultCloseTimeout = 10_000
 
-const methods = ['GET', 'HEAD', 'PUT', 'POST', 'DELETE', 'PATCH', 'OPTIONS'] as const
+const methods = ['GET', 'HEAD', 'PUT', 'POST', 'DELETE'] as const
 
 /**
  * The REST surface of one node.
@@ -78,10 +85,14 @@ export class Api {
   readonly #listener: Listener
   readonly #bodies: BodyReader
   readonly #mattermost: MattermostSurface
+  readonly #metrics: Metrics
 
   constructor(options: ApiOptions, tls: TlsPair | undefined) {
     this.#options = options
-    const answers = new Answers(options.node, options.logger)
+    const { node, logger, origins = [] } = options
+    const bodies = new BodyReader(options.bodiesBytes ?? bodiesBound)
+    const metrics = new Metrics(node, () => ({ connections: this.connections, queues: [bodies.level] }))
+    const answers = new Answers({ node, logger, origins, metrics })
     let listener: Listener | undefined
     const app = fastify({
       serverFactory: (routes) => {
@@ -105,20 +116,20 @@ export class Api {
       return503OnClosing: false,
       clientErrorHandler: (error, socket) => listener?.connections.failed(error, socket),
       frameworkErrors: (error, request, reply) => {
-        answers.stamp(request, reply)
-        answers.fail(error, request, reply)
+        answers.failUnrouted(error, request, reply)
       },
     }).withTypeProvider<TypeBoxTypeProvider>()
     if (listener === undefined) throw new Error('Fastify made no server')
     this.#app = app
     this.#answers = answers
     this.#listener = listener
-    this.#bodies = new BodyReader(options.bodiesBytes ?? bodiesBound)
+    this.#bodies = bodies
+    this.#metrics = metrics
     this.#mattermost = new MattermostSurface({
       node: options.node,
       answers,
       connections: listener.connections,
-      bodies: this.#bodies,
+      bodies,
       logger: options.logger,
       settings: options.mattermost ?? defaultMattermost,
       keyBytes: options.limits.keyBytes,
@@ -127,13 +138,27 @@ export class Api {
   }
 
   #addRoutes(): void {
-    const { node, limits } = this.#options
-    const bodies = this.#bodies
-    const gate = new Gate({ node, connections: this.#listener.connections, keyBytes: limits.keyBytes })
-    const context: RouteContext = { node, gate, bodies, limits, draining: () => this.#answers.draining }
+    const { node, limits, origins = [], openToLoopback = false } = this.#options
+    const { connections } = this.#listener
+    const gate = new Gate({ node, connections, keyBytes: limits.keyBytes, openToLoopback })
+    const context: RouteContext = {
+      node,
+      gate,
+      bodies: this.#bodies,
+      metrics: this.#metrics,
+      limits,
+      draining: () => this.#answers.draining,
+    }
     const app = this.#app
-    prepare(app, this.#answers, bodies)
+    guardPage(app, gate)
+    prepare(app, this.#answers, this.#bodies)
+    app.addHook('onResponse', (request, reply, done) => {
+      this.#metrics.answered(request, reply)
+      done()
+    })
+    addCors(app, origins)
     addOpenapi(app, node.version)
+    addPage(app)
     // Routes are added once the generator listens.
     app.after(() => {
       addKeyRoutes(app, context)
@@ -142,6 +167,7 @@ export class Api {
       addSessionRoute(app, context)
       addClusterRoutes(app, context)
       addHealthRoutes(app, context)
+      addMetricsRoute(app, context)
     })
   }
 
@@ -220,6 +246,8 @@ function prepare(app: App, answers: Answers, bodies: BodyReader): void {
   app.decorateRequest('call', null)
   // A route without a rule would be open to all without anybody having said so.
   app.addHook('onRoute', ({ config, method, url }) => {
+    // Preflights carry no token, and are answered before any route.
+    if (url === '*' && String(method) === 'OPTIONS') return
     if (config?.rule === undefined) throw new Error(`the route ${String(method)} ${url} has no rule`)
   })
   app.addHook('onSend', (request, reply, payload, done) => {

@@ -9,6 +9,7 @@ import type {
   Executed,
   MemberStatus,
   Newcomer,
+  NodeMetrics,
   NodeSurface,
   WaitOptions,
 } from '../../src/node/surface.ts'
@@ -29,6 +30,7 @@ import type {
   StoreStatus,
   Token,
 } from '../../src/store/types.ts'
+import { memoryMetrics } from './memory-metrics.ts'
 import { MemoryRepeats } from './memory-repeats.ts'
 
 /** The hash a token is kept by. */
@@ -401,6 +403,10 @@ export class MemoryNode implements NodeSurface {
       p2p,
       role: voter ? 'voter' : 'learner',
     }))
+  }
+
+  metrics(): NodeMetrics {
+    return memoryMetrics
   }
 
   unreadiness(): readonly string[] {
