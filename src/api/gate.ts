@@ -30,6 +30,8 @@ type Need =
   /** A token that may open stores: not a monitor's. */
   | { readonly type: 'holder' }
   | { readonly type: 'admin' }
+  /** An admin's token, or a component's that may mint. What that one may do is judged in apply. */
+  | { readonly type: 'minter' }
   /** A token that may watch the cluster, an admin's or a monitor's; no token at all where that is open (`openToLoopback`). */
   | { readonly type: 'overseer' }
   /** A grant for the route's `:store`: for its key, for the range of its `prefix` parameter, or for any part of it. */
@@ -255,6 +257,9 @@ export class Gate {
     if (need.type === 'overseer' && token.principal.type !== 'admin' && token.principal.type !== 'monitor') {
       throw new TrivetError('access-denied', `The token ${token.name} is neither an admin's nor a monitor's`)
     }
+    if (need.type === 'minter' && !mayMint(token)) {
+      throw new TrivetError('access-denied', `The token ${token.name} may not mint tokens`)
+    }
     if (need.type === 'holder' && token.principal.type === 'monitor') {
       throw new TrivetError(
         'access-denied',
@@ -367,6 +372,10 @@ export function requestTimeout({ headers }: Pick<IncomingMessage, 'headers'>): n
     'The header Trivet-Timeout must be a duration from 10ms to 60s, such as 500ms or 5s',
     { field: 'trivet-timeout' },
   )
+}
+
+function mayMint({ principal }: Token): boolean {
+  return principal.type === 'admin' || (principal.type === 'component' && principal.mint === true)
 }
 
 function isLoopbackAddress(address: string): boolean {

@@ -152,23 +152,6 @@ export const StoreList = Type.Object(
   { description: 'The stores this token may open' },
 )
 
-export const Me = Type.Object(
-  {
-    principal: Type.Object({
-      type: Type.Enum(['admin', 'monitor', 'component', 'app']),
-      name: Type.String(),
-    }),
-    grants: Type.Array(
-      Type.Object({
-        store: Type.String(),
-        access: Type.Enum(['read', 'read-write']),
-        prefix: Type.Optional(Type.String()),
-      }),
-    ),
-  },
-  { description: 'Who the token speaks for. An admin needs no grants' },
-)
-
 const Count = Type.Integer({ minimum: 0 })
 
 export const ClusterDescription = Type.Object(

@@ -25,6 +25,7 @@ import {
 import { defaultMattermost, type MattermostSettings, MattermostSurface } from './mattermost/surface.ts'
 import { Metrics } from './metrics.ts'
 import { addOpenapi } from './openapi.ts'
+import { addAppRoutes } from './routes/apps.ts'
 import { addClusterRoutes } from './routes/cluster.ts'
 import { addHealthRoutes } from './routes/health.ts'
 import { addKeyRoutes } from './routes/keys.ts'
@@ -32,6 +33,7 @@ import { addListingRoute } from './routes/listing.ts'
 import { addMetricsRoute, addPage, guardPage } from './routes/oversight.ts'
 import { addSessionRoute } from './routes/sessions.ts'
 import { addStoreRoutes } from './routes/stores.ts'
+import { addTokenRoutes } from './routes/tokens.ts'
 import { parseQuery, routedTarget } from './url.ts'
 import { compileValidator } from './validation.ts'
 
@@ -168,6 +170,8 @@ export class Api {
       addClusterRoutes(app, context)
       addHealthRoutes(app, context)
       addMetricsRoute(app, context)
+      addTokenRoutes(app, context)
+      addAppRoutes(app, context)
     })
   }
 
@@ -288,11 +292,16 @@ async function readJson(bodies: BodyReader, message: IncomingMessage, bytes: num
   const body = await bodies.read(message, { code: 'request-too-large', bytes })
   if (body.length === 0) return undefined
   try {
-    const parsed: unknown = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body))
-    return parsed
+    return orRefused(JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body)))
   } catch (cause) {
     throw new TrivetError('invalid-request', 'The body is not well-formed JSON', { field: 'body', cause })
   }
+}
+
+/** Fastify tells no body and `null` apart no more, and no route takes `null`. */
+function orRefused(parsed: unknown): unknown {
+  if (parsed === null) throw new Error('null is no object')
+  return parsed
 }
 
 /** 405 with the methods that the path has, 404 when it has none. */

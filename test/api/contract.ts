@@ -631,7 +631,7 @@ export function describeRest(name: string, found: Found): void {
         ['HEAD', '/v1/stores/default/keys', 'GET'],
         ['PUT', '/v1/me', 'GET'],
         ['GET', '/v1/cluster/leader', 'POST'],
-        ['PROPFIND', '/v1/stores/default', 'GET, HEAD'],
+        ['PROPFIND', '/v1/stores/default', 'GET, HEAD, DELETE'],
         ['OPTIONS', '/livez', 'GET, HEAD'],
       ])('%s %s is 405 with Allow: %s', async (method, path, allow) => {
         const answer = await as(method, path)
