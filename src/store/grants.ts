@@ -18,7 +18,7 @@ export function permits(principal: Principal, target: Target): boolean {
     case 'monitor':
       return false
     case 'component':
-      return principal.grants.some((grant) => covers(grant, target))
+      return principal.grants.some((grant) => opens(grant, target))
     case 'app':
       return target.store === ownStore
     default:
@@ -32,10 +32,15 @@ export function seesWhole(principal: Principal, store: string): boolean {
   return principal.grants.some((grant) => grant.store === store && isWhole(grant))
 }
 
-function covers(grant: Grant, target: Target): boolean {
+function opens(grant: Grant, target: Target): boolean {
   if (grant.store !== target.store) return false
   if (target.access === 'read-write' && grant.access !== 'read-write') return false
   return target.within === undefined || isWhole(grant) || beginsWith(target.within, prefixBytes(grant))
+}
+
+/** Whether whatever the second grant opens, the first opens too. */
+export function covers(grant: Grant, { store, access, prefix }: Grant): boolean {
+  return opens(grant, { store, access, within: Buffer.from(prefix ?? '') })
 }
 
 function isWhole(grant: Grant): boolean {

@@ -5,6 +5,7 @@ import { type Api, createApi } from '../../src/api/server.ts'
 import type { NodeSurface } from '../../src/node/surface.ts'
 import type { StoreDefinition, Token } from '../../src/store/types.ts'
 import { type Answered, type Asked, ask, listeningLogger } from './client.ts'
+import { describeAdministration } from './contract-admin.ts'
 import { describeRepeats } from './contract-repeats.ts'
 import { hashOf } from './memory-node.ts'
 
@@ -95,6 +96,7 @@ export function describeRest(name: string, found: Found): void {
     }
 
     describeRepeats({ as, expectProblem })
+    describeAdministration({ as, expectProblem })
 
     describe('a key', () => {
       test('is stored and read back as the same bytes and type', async () => {

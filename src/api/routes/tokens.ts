@@ -69,8 +69,9 @@ function addList(app: App, { node, gate }: RouteContext): void {
       const call = await gate.settle(request, request.query.minRevision)
       if (call.stale) reply.header(headers.stale, 'true')
       const { name, principal } = call.token
-      const isShown = ({ mintedBy }: Token) => principal.type === 'admin' || mintedBy === name
-      return reply.send({ tokens: node.state.tokens().filter(isShown).map(describeToken) })
+      const all = node.state.tokens()
+      const shown = principal.type === 'admin' ? all : mintedUnder(name, all)
+      return reply.send({ tokens: shown.map(describeToken) })
     },
   })
 }
@@ -128,7 +129,7 @@ function addRevoke(app: App, { node, gate }: RouteContext): void {
         command: { type: 'revokeToken', token: callOf(request).tokenHash, name },
         asked: name,
         success: 'tokenRevoked',
-        sentences: revocationSentences(name),
+        sentences: revocationSentences(name, callOf(request).token),
       })
       return reply.send({ name })
     },
@@ -163,17 +164,31 @@ function addRotate(app: App, { node, gate }: RouteContext): void {
         },
         asked: [name, overlap],
         success: 'tokenRotated',
-        sentences: revocationSentences(name),
+        sentences: revocationSentences(name, callOf(request).token),
       })
       return reply.send({ name, ...(replayed === true ? {} : { secret }), ...expiry(expires) })
     },
   })
 }
 
-function revocationSentences(name: string) {
+/** Tokens that this one has minted, and those that these have. */
+function mintedUnder(name: string, all: readonly Token[]): readonly Token[] {
+  const own = new Set([name])
+  // A chain of tokens is no longer than there are tokens; most end at once.
+  for (let size = 0; size < own.size; ) {
+    size = own.size
+    for (const token of all) if (own.has(token.mintedBy ?? '')) own.add(token.name)
+  }
+  return all.filter(({ mintedBy }) => own.has(mintedBy ?? ''))
+}
+
+function revocationSentences(name: string, { principal }: Token) {
   return {
     'not-found': `There is no token ${name}`,
-    'access-denied': `This token has not minted ${name}`,
+    'access-denied':
+      principal.type === 'admin'
+        ? `${name} is the last token of an admin, and stays`
+        : `This token has not minted ${name}`,
   }
 }
 
