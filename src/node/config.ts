@@ -221,7 +221,6 @@ const originRule = {
   expected: 'an origin as browsers send it, like https://app.example.com, without a path',
   test: (text: string) => /^https?:/.test(text) && URL.parse(text)?.origin === text,
 }
-}
 
 function readLimits(reader: ConfigReader, place: Place): ClusterConfig['limits'] {
   const fields = optionalFields(reader, place, ['keyBytes', 'valueBytes'])

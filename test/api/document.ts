@@ -129,8 +129,10 @@ export function departure(operation: Operation, answer: Answered): string | unde
   const content = responses[answer.status] ?? (isError ? responses['default'] : undefined)
   if (content === undefined) return `the status ${answer.status} is not documented`
   if (answer.body.length === 0) {
-    const isEmpty = Object.keys(content).length === 0 || operation.method === 'HEAD' || answer.status === 304
-    return isEmpty ? undefined : 'a body is documented and none came'
+    const isEmpty = Object.keys(content).length === 0 || content['*/*'] !== undefined
+    return isEmpty || operation.method === 'HEAD' || answer.status === 304
+      ? undefined
+      : 'a body is documented and none came'
   }
   const media = content[type] ?? content['*/*']
   if (media === undefined) return `the media type ${type} is not documented for ${answer.status}`
