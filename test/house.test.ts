@@ -43,6 +43,7 @@ const mayImport: Record<string, readonly string[]> = {
   store: ['raft', 'errors.ts'],
   node: ['raft', 'store', 'duration.ts', 'errors.ts', 'msgpack-scan.ts', 'version.ts'],
   api: [
+    'node/names.ts',
     'node/surface.ts',
     'store/grants.ts',
     'store/places.ts',

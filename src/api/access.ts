@@ -1,6 +1,6 @@
 // Who a request speaks for: from the secret it carries to a token of the state as it is here, never waiting.
 
-import { hash, timingSafeEqual } from 'node:crypto'
+import { hash, randomBytes, timingSafeEqual } from 'node:crypto'
 import { TrivetError } from '../errors.ts'
 import type { StateReader, Token } from '../store/types.ts'
 
@@ -31,7 +31,7 @@ export class Tokens {
     if (secret === undefined) {
       throw new TrivetError('unauthenticated', 'The request needs a header "Authorization: Bearer <token>"')
     }
-    return hash('sha256', secret, 'base64url')
+    return hashSecret(secret)
   }
 
   /** The token of this hash in the state as it is now here; undefined when it is not known, or no more. */
@@ -55,6 +55,16 @@ export class Tokens {
     this.#known.set(authorization, { hash: secretHash, token })
     return token
   }
+}
+
+/** What a token is kept by: its secret is never stored. */
+export function hashSecret(secret: string): string {
+  return hash('sha256', secret, 'base64url')
+}
+
+/** A secret that nobody guesses: 256 random bits. */
+export function newSecret(): string {
+  return `trv_${randomBytes(32).toString('base64url')}`
 }
 
 /** In constant time: the state may find tokens by means that tell something of what lies beside them. */

@@ -7,6 +7,8 @@ import type { TrivetError } from '../errors.ts'
 import type { NodeSurface } from '../node/surface.ts'
 import { answerUnread, hasUnreadBody } from './body.ts'
 import { ClientGone } from './connections.ts'
+import { corsHeaders, type Origins } from './cors.ts'
+import type { Metrics } from './metrics.ts'
 import { asTrivetError, phraseOf, problemHeaders, problemOf } from './problem.ts'
 import { headers, problemType } from './protocol.ts'
 
@@ -26,6 +28,11 @@ const successHeaders = ['etag', 'content-security-policy', 'x-content-type-optio
 /** A trace context as W3C writes it; anything else is not passed on, as it says. */
 const traceparentPattern = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?$/
 
+function traceOf(request: Pick<IncomingMessage, 'headers'>): string | undefined {
+  const trace = request.headers['traceparent']
+  return typeof trace === 'string' && traceparentPattern.test(trace) ? trace : undefined
+}
+
 /** Counted within the process; the random part tells processes apart. */
 function requestIds(): () => string {
   const process = randomBytes(5).toString('hex')
@@ -41,11 +48,20 @@ export class Answers {
   readonly #node: NodeSurface
   readonly #logger: Logger
   #draining = false
+  readonly #origins: Origins
+  readonly #metrics: Metrics
   readonly nextId = requestIds()
 
-  constructor(node: NodeSurface, logger: Logger) {
-    this.#node = node
-    this.#logger = logger
+  constructor(options: {
+    readonly node: NodeSurface
+    readonly logger: Logger
+    readonly origins: Origins
+    readonly metrics: Metrics
+  }) {
+    this.#node = options.node
+    this.#logger = options.logger
+    this.#origins = options.origins
+    this.#metrics = options.metrics
   }
 
   get draining(): boolean {
@@ -63,20 +79,27 @@ export class Answers {
     reply.header('trivet-request', request.id)
     if (!reply.hasHeader(revisionHeader)) reply.header(revisionHeader, String(this.#node.state.revision))
     if (!reply.hasHeader('cache-control')) reply.header('cache-control', 'no-store')
-    const trace = request.headers['traceparent']
-    if (typeof trace === 'string' && traceparentPattern.test(trace)) reply.header('traceparent', trace)
+    const trace = traceOf(request)
+    if (trace !== undefined) reply.header('traceparent', trace)
     if (this.#draining) reply.header('trivet-draining', 'true').header('connection', 'close')
     if (this.#logger.isLevelEnabled?.('debug') === true) this.#log(request, reply)
   }
 
   #log(request: FastifyRequest, reply: FastifyReply): void {
     const { method, originalUrl: url, id, ip } = request
-    const traceparent = request.headers['traceparent']
+    const traceparent = traceOf(request)
     const token = request.call?.token.name
     this.#logger.debug(
       { request: id, method, url, status: reply.statusCode, token, client: ip, traceparent },
       'answered',
     )
+  }
+
+  /** Answers what was no request of any route. */
+  failUnrouted(error: unknown, request: FastifyRequest, reply: FastifyReply): void {
+    for (const [name, value] of corsHeaders(this.#origins, request.headers.origin)) reply.header(name, value)
+    this.stamp(request, reply)
+    this.fail(error, request, reply)
   }
 
   /** Answers a throw. What nobody foresaw is logged with its stack, and answered without. */
@@ -88,8 +111,13 @@ export class Answers {
       return
     }
     const error = asTrivetError(thrown)
+    this.#metrics.failed(error.code)
     if (error.code === 'internal') {
-      this.#logger.error({ request: id, method, url, err: error.cause ?? error }, 'a request failed')
+      const traceparent = traceOf(request)
+      this.#logger.error(
+        { request: id, method, url, traceparent, err: error.cause ?? error },
+        'a request failed',
+      )
     }
     for (const name of successHeaders) if (reply.hasHeader(name)) reply.removeHeader(name)
     reply.code(error.status).header('cache-control', 'no-store')
@@ -113,7 +141,7 @@ export class Answers {
   /** Answers a request that never reaches a route, on Node's own objects. */
   refuse(error: TrivetError, message: IncomingMessage, response: ServerResponse): void {
     const body = Buffer.from(JSON.stringify(problemOf(error)))
-    const list = this.#refusalHeaders(error)
+    const list = this.#refusalHeaders(error, message)
     answerUnread(message, response, { status: error.status, headers: list, body })
   }
 
@@ -130,21 +158,25 @@ export class Answers {
     return `HTTP/1.1 ${error.status} ${phraseOf(error.status)}\r\n${head}\r\n${body}`
   }
 
-  #refusalHeaders(error: TrivetError): readonly (readonly [string, string])[] {
-    return [...this.headersOf(this.nextId()), ['Content-Type', problemType], ...problemHeaders(error)]
+  #refusalHeaders(error: TrivetError, message?: IncomingMessage): readonly (readonly [string, string])[] {
+    this.#metrics.failed(error.code)
+    return [
+      ...this.headersOf(this.nextId(), message),
+      ['Content-Type', problemType],
+      ...problemHeaders(error),
+    ]
   }
 
   /** The headers of every answer, for one that goes out on Node's own objects: under this id, to this request if there is one. */
   headersOf(id: string, message?: IncomingMessage): readonly (readonly [string, string])[] {
-    const trace = message?.headers['traceparent']
+    const trace = message === undefined ? undefined : traceOf(message)
     return [
+      ...corsHeaders(this.#origins, message?.headers.origin),
       [headers.node, this.#node.id],
       [headers.request, id],
       [headers.revision, String(this.#node.state.revision)],
       ['Cache-Control', 'no-store'],
-      ...(typeof trace === 'string' && traceparentPattern.test(trace)
-        ? [['traceparent', trace] as const]
-        : []),
+      ...(trace === undefined ? [] : [['traceparent', trace] as const]),
       ...(this.#draining ? [[headers.draining, 'true'] as const] : []),
     ]
   }

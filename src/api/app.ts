@@ -13,6 +13,7 @@ import type { NodeSurface, WriteTiming } from '../node/surface.ts'
 import type { Logger } from './answers.ts'
 import type { BodyReader } from './body.ts'
 import type { Gate } from './gate.ts'
+import type { Metrics } from './metrics.ts'
 import { headers } from './protocol.ts'
 
 declare module 'fastify' {
@@ -44,6 +45,7 @@ export type RouteContext = {
   readonly node: NodeSurface
   readonly gate: Gate
   readonly bodies: BodyReader
+  readonly metrics: Metrics
   readonly limits: ApiLimits
   readonly logger: Logger
   /** True from the moment the server was told to drain. */

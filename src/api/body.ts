@@ -2,6 +2,7 @@
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { TrivetError } from '../errors.ts'
+import type { QueueLevel } from '../node/surface.ts'
 
 /** Bodies being read at one time, in all, in bytes (`safety.md`, rule 25). */
 export const bodiesBound = 128 * 1024 * 1024
@@ -30,6 +31,11 @@ export class BodyReader {
   /** The bytes of bodies that are being read now. */
   get held(): number {
     return this.#held
+  }
+
+  /** The same, for whoever watches. */
+  get level(): QueueLevel {
+    return { queue: 'bodies', unit: 'bytes', size: this.#held, bound: this.#bound }
   }
 
   /**

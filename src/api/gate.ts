@@ -30,6 +30,10 @@ type Need =
   /** A token that may open stores: not a monitor's. */
   | { readonly type: 'holder' }
   | { readonly type: 'admin' }
+  /** An admin's token, or a component's that may mint. What that one may do is judged in apply. */
+  | { readonly type: 'minter' }
+  /** A token that may watch the cluster, an admin's or a monitor's; no token at all where that is open (`openToLoopback`). */
+  | { readonly type: 'overseer' }
   /** A grant for the route's `:store`: for its key, for the range of its `prefix` parameter, or for any part of it. */
   | {
       readonly type: 'store'
@@ -94,16 +98,20 @@ export class Gate {
   readonly #tokens: Tokens
   readonly #connections: Connections
   readonly #keyBytes: number
+  readonly #openToLoopback: boolean
 
   constructor(options: {
     readonly node: NodeSurface
     readonly connections: Connections
     readonly keyBytes: number
+    /** Who sits at this machine may oversee it without a token. */
+    readonly openToLoopback: boolean
   }) {
     this.#node = options.node
     this.#tokens = new Tokens(options.node.state)
     this.#connections = options.connections
     this.#keyBytes = options.keyBytes
+    this.#openToLoopback = options.openToLoopback
   }
 
   /** What a route's options begin with: `app.route({ ...gate.route(rule), method, url, schema, handler })`. */
@@ -158,7 +166,7 @@ export class Gate {
   }
 
   async #enter(request: FastifyRequest, rule: Rule): Promise<void> {
-    if (rule.need.type === 'nothing') {
+    if (rule.need.type === 'nothing' || (rule.need.type === 'overseer' && this.#isOpenTo(request))) {
       refuseMistakes(request, rule)
       return
     }
@@ -192,6 +200,16 @@ export class Gate {
     if (timeout instanceof TrivetError) throw timeout
     refuseMistakes(request, rule)
     request.call = admitted(entering)
+  }
+
+  /**
+   * Straight from this machine, and meant for it: not through a proxy, which says so, and not from a page of another site whose
+   * name was made to lead here.
+   */
+  #isOpenTo({ socket, headers }: FastifyRequest): boolean {
+    if (!this.#openToLoopback || headers.authorization !== undefined) return false
+    if (headers['forwarded'] !== undefined || headers['x-forwarded-for'] !== undefined) return false
+    return isLoopbackAddress(socket.remoteAddress ?? '') && isLoopbackHost(headers.host ?? '')
   }
 
   /** Decodes the key of a route that has one. A key that is none is told later: first comes who may know. */
@@ -235,6 +253,12 @@ export class Gate {
     const { need } = entering.rule
     if (need.type === 'admin' && token.principal.type !== 'admin') {
       throw new TrivetError('access-denied', `The token ${token.name} is not an admin's`)
+    }
+    if (need.type === 'overseer' && token.principal.type !== 'admin' && token.principal.type !== 'monitor') {
+      throw new TrivetError('access-denied', `The token ${token.name} is neither an admin's nor a monitor's`)
+    }
+    if (need.type === 'minter' && !mayMint(token)) {
+      throw new TrivetError('access-denied', `The token ${token.name} may not mint tokens`)
     }
     if (need.type === 'holder' && token.principal.type === 'monitor') {
       throw new TrivetError(
@@ -348,6 +372,18 @@ export function requestTimeout({ headers }: Pick<IncomingMessage, 'headers'>): n
     'The header Trivet-Timeout must be a duration from 10ms to 60s, such as 500ms or 5s',
     { field: 'trivet-timeout' },
   )
+}
+
+function mayMint({ principal }: Token): boolean {
+  return principal.type === 'admin' || (principal.type === 'component' && principal.mint === true)
+}
+
+function isLoopbackAddress(address: string): boolean {
+  return address === '::1' || /^(?:::ffff:)?127\.\d+\.\d+\.\d+$/.test(address)
+}
+
+function isLoopbackHost(host: string): boolean {
+  return /^(?:localhost|127\.\d+\.\d+\.\d+|\[::1\])(?::\d+)?$/i.test(host)
 }
 
 function queryOf(request: FastifyRequest): Readonly<Record<string, string>> {

@@ -29,6 +29,8 @@ type Notes = {
   readonly answersLines?: TSchema
   /** The body and its answer are operations, in JSON or MessagePack. */
   readonly operations?: { readonly takes: TSchema; readonly answers: TSchema }
+  /** Answers that are plain text, by status. */
+  readonly texts?: Readonly<Record<number, TSchema>>
 }
 
 /** Part of a route's schema: what it answers by status, and notes for the document alone. */
@@ -102,6 +104,7 @@ function transformRoute(routeSchema: object, url: string): { schema: object; url
       ...(notes.key === true ? { params: withKey(schema.params) } : {}),
       ...(names.length === 0 ? {} : { headers: headerSchema(names) }),
       ...(notes.takesValue === true ? { body: anyValue } : {}),
+      ...(notes.texts === undefined ? {} : { response: asTexts(notes.texts) }),
       ...(notes.answersValue === true
         ? {
             response: {
@@ -138,6 +141,15 @@ function withLines(response: object | undefined, line: TSchema): object {
       content: { 'application/json': { schema: page }, [ndjsonType]: { schema: line } },
     },
   }
+}
+
+function asTexts(texts: Readonly<Record<number, TSchema>>): object {
+  return Object.fromEntries(
+    Object.entries(texts).map(([status, schema]) => [
+      status,
+      { description: Reflect.get(schema, 'description'), content: { 'text/plain': { schema } } },
+    ]),
+  )
 }
 
 function withKey(params: { properties: object; required: readonly string[] } | undefined): object {

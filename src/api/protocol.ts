@@ -129,10 +129,48 @@ export type GrantDescription = {
   readonly prefix?: string
 }
 
+type Flat<Shape> = { [Field in keyof Shape]: Shape[Field] }
+
+/** Whom a token speaks for. */
+export type PrincipalDescription = {
+  readonly type: 'admin' | 'monitor' | 'component' | 'app'
+  /** Of a component: it may mint tokens within its own grants. */
+  readonly mint?: boolean
+  /** Of an app: its id, and whose keys it opens as `self`. */
+  readonly app?: string
+  readonly holder?: { readonly type: 'user' | 'bot'; readonly id: string }
+}
+
+export type TokenDescription = {
+  readonly name: string
+  readonly principal: PrincipalDescription
+  readonly grants: readonly GrantDescription[]
+  /** ISO 8601; absent when it does not expire. */
+  readonly expires?: string
+  /** The component's token that minted it. */
+  readonly mintedBy?: string
+  /** A secret that a rotation has replaced, and that stands until it expires. */
+  readonly replaced?: boolean
+}
+
+export type TokenList = { readonly tokens: readonly TokenDescription[] }
+
+/** POST of a token, and of its rotation. `secret` is shown this once, and not to a write sent again. */
+export type Minted = { readonly name: string; readonly secret?: string }
+
+/** POST of a rotation: `expires` tells until when the secret before stands, ISO 8601. */
+export type Rotated = { readonly name: string; readonly secret?: string; readonly expires?: string }
+
+export type AppList = {
+  readonly apps: readonly { readonly id: string; readonly keys: number; readonly bytes: number }[]
+}
+
 /** Who the token of a request speaks for. An admin has no grants: it may open everything. */
 export type Me = {
-  readonly principal: { readonly type: 'admin' | 'monitor' | 'component' | 'app'; readonly name: string }
+  readonly principal: Flat<PrincipalDescription & { readonly name: string }>
   readonly grants: readonly GrantDescription[]
+  /** ISO 8601; absent when it does not expire. */
+  readonly expires?: string
 }
 
 export type MemberDescription = {

@@ -152,23 +152,6 @@ export const StoreList = Type.Object(
   { description: 'The stores this token may open' },
 )
 
-export const Me = Type.Object(
-  {
-    principal: Type.Object({
-      type: Type.Enum(['admin', 'monitor', 'component', 'app']),
-      name: Type.String(),
-    }),
-    grants: Type.Array(
-      Type.Object({
-        store: Type.String(),
-        access: Type.Enum(['read', 'read-write']),
-        prefix: Type.Optional(Type.String()),
-      }),
-    ),
-  },
-  { description: 'Who the token speaks for. An admin needs no grants' },
-)
-
 const Count = Type.Integer({ minimum: 0 })
 
 export const ClusterDescription = Type.Object(
@@ -246,6 +229,8 @@ export const HandoverRequest = Type.Object(
 export const Handover = Type.Object({ leader: Type.String() }, { description: 'Leadership was handed over' })
 
 export const Health = Type.Object({ status: Type.Literal('ok') }, { description: 'It is' })
+
+export const MetricsText = Type.String({ description: 'Prometheus text, version 0.0.4' })
 
 export const Problem = Type.Object(
   {

@@ -10,6 +10,7 @@ import type { NodeSurface } from '../node/surface.ts'
 import { Answers, type Logger } from './answers.ts'
 import type { ApiLimits, App, RouteContext } from './app.ts'
 import { BodyReader, bodiesBound } from './body.ts'
+import { addCors, type Origins } from './cors.ts'
 import { Gate, notFound } from './gate.ts'
 import {
   createListener,
@@ -22,15 +23,19 @@ import {
   type TlsPair,
 } from './listener.ts'
 import { defaultMattermost, type MattermostSettings, MattermostSurface } from './mattermost/surface.ts'
+import { Metrics } from './metrics.ts'
 import { addOpenapi } from './openapi.ts'
+import { addAppRoutes } from './routes/apps.ts'
 import { addBatchRoute } from './routes/batch.ts'
 import { addClusterRoutes } from './routes/cluster.ts'
 import { addHealthRoutes } from './routes/health.ts'
 import { addKeyRoutes } from './routes/keys.ts'
 import { addListingRoute } from './routes/listing.ts'
+import { addMetricsRoute, addPage, guardPage } from './routes/oversight.ts'
 import { addRangeRoute } from './routes/ranges.ts'
 import { addSessionRoute } from './routes/sessions.ts'
 import { addStoreRoutes } from './routes/stores.ts'
+import { addTokenRoutes } from './routes/tokens.ts'
 import { addTransactionRoute } from './routes/transactions.ts'
 import { parseQuery, routedTarget } from './url.ts'
 import { compileValidator } from './validation.ts'
@@ -49,6 +54,10 @@ export type ApiOptions = {
   readonly times?: Partial<ListenerTimes> | undefined
   /** How long `close` waits for answers in flight, in milliseconds; 10 s unless given. */
   readonly closeTimeout?: number | undefined
+  /** Of which origins pages in browsers may call; none unless given. */
+  readonly origins?: Origins | undefined
+  /** Serve `/metrics` and `/docs` without a token to clients on this machine; false unless given. */
+  readonly openToLoopback?: boolean | undefined
   /** The bytes of request bodies being read at one time, in all; 128 MiB unless given. */
   readonly bodiesBytes?: number | undefined
   /** How the store of Mattermost's apps answers; as its documentation says unless given. */
@@ -60,7 +69,7 @@ export type ApiAddress = { readonly host: string; readonly port: number; readonl
 const defaultTimes: ListenerTimes = { headers: 15_000, request: 120_000, idle: 72_000, stall: 120_000 }
 const defaultCloseTimeout = 10_000
 
-const methods = ['GET', 'HEAD', 'PUT', 'POST', 'DELETE', 'PATCH', 'OPTIONS'] as const
+const methods = ['GET', 'HEAD', 'PUT', 'POST', 'DELETE'] as const
 
 /**
  * The REST surface of one node.
@@ -81,10 +90,14 @@ export class Api {
   readonly #listener: Listener
   readonly #bodies: BodyReader
   readonly #mattermost: MattermostSurface
+  readonly #metrics: Metrics
 
   constructor(options: ApiOptions, tls: TlsPair | undefined) {
     this.#options = options
-    const answers = new Answers(options.node, options.logger)
+    const { node, logger, origins = [] } = options
+    const bodies = new BodyReader(options.bodiesBytes ?? bodiesBound)
+    const metrics = new Metrics(node, () => ({ connections: this.connections, queues: [bodies.level] }))
+    const answers = new Answers({ node, logger, origins, metrics })
     let listener: Listener | undefined
     const app = fastify({
       serverFactory: (routes) => {
@@ -108,20 +121,20 @@ export class Api {
       return503OnClosing: false,
       clientErrorHandler: (error, socket) => listener?.connections.failed(error, socket),
       frameworkErrors: (error, request, reply) => {
-        answers.stamp(request, reply)
-        answers.fail(error, request, reply)
+        answers.failUnrouted(error, request, reply)
       },
     }).withTypeProvider<TypeBoxTypeProvider>()
     if (listener === undefined) throw new Error('Fastify made no server')
     this.#app = app
     this.#answers = answers
     this.#listener = listener
-    this.#bodies = new BodyReader(options.bodiesBytes ?? bodiesBound)
+    this.#bodies = bodies
+    this.#metrics = metrics
     this.#mattermost = new MattermostSurface({
       node: options.node,
       answers,
       connections: listener.connections,
-      bodies: this.#bodies,
+      bodies,
       logger: options.logger,
       settings: options.mattermost ?? defaultMattermost,
       keyBytes: options.limits.keyBytes,
@@ -130,14 +143,28 @@ export class Api {
   }
 
   #addRoutes(): void {
-    const { node, limits, logger } = this.#options
-    const bodies = this.#bodies
-    const gate = new Gate({ node, connections: this.#listener.connections, keyBytes: limits.keyBytes })
-    const draining = (): boolean => this.#answers.draining
-    const context: RouteContext = { node, gate, bodies, limits, logger, draining }
+    const { node, limits, logger, origins = [], openToLoopback = false } = this.#options
+    const { connections } = this.#listener
+    const gate = new Gate({ node, connections, keyBytes: limits.keyBytes, openToLoopback })
+    const context: RouteContext = {
+      node,
+      gate,
+      bodies: this.#bodies,
+      metrics: this.#metrics,
+      limits,
+      logger,
+      draining: () => this.#answers.draining,
+    }
     const app = this.#app
-    prepare(app, this.#answers, bodies)
+    guardPage(app, gate)
+    prepare(app, this.#answers, this.#bodies)
+    app.addHook('onResponse', (request, reply, done) => {
+      this.#metrics.answered(request, reply)
+      done()
+    })
+    addCors(app, origins)
     addOpenapi(app, node.version)
+    addPage(app)
     // Routes are added once the generator listens.
     app.after(() => {
       addKeyRoutes(app, context)
@@ -149,6 +176,9 @@ export class Api {
       addSessionRoute(app, context)
       addClusterRoutes(app, context)
       addHealthRoutes(app, context)
+      addMetricsRoute(app, context)
+      addTokenRoutes(app, context)
+      addAppRoutes(app, context)
     })
   }
 
@@ -227,6 +257,8 @@ function prepare(app: App, answers: Answers, bodies: BodyReader): void {
   app.decorateRequest('call', null)
   // A route without a rule would be open to all without anybody having said so.
   app.addHook('onRoute', ({ config, method, url }) => {
+    // Preflights carry no token, and are answered before any route.
+    if (url === '*' && String(method) === 'OPTIONS') return
     if (config?.rule === undefined) throw new Error(`the route ${String(method)} ${url} has no rule`)
   })
   app.addHook('onSend', (request, reply, payload, done) => {
@@ -267,11 +299,16 @@ async function readJson(bodies: BodyReader, message: IncomingMessage, bytes: num
   const body = await bodies.read(message, { code: 'request-too-large', bytes })
   if (body.length === 0) return undefined
   try {
-    const parsed: unknown = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body))
-    return parsed
+    return orRefused(JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body)))
   } catch (cause) {
     throw new TrivetError('invalid-request', 'The body is not well-formed JSON', { field: 'body', cause })
   }
+}
+
+/** Fastify tells no body and `null` apart no more, and no route takes `null`. */
+function orRefused(parsed: unknown): unknown {
+  if (parsed === null) throw new Error('null is no object')
+  return parsed
 }
 
 /** 405 with the methods that the path has, 404 when it has none. */

@@ -47,6 +47,11 @@ export function routedTarget(method: string, target: string): string {
   return `${path}${verb === undefined ? '' : `/${verb}`}${target.slice(end)}`
 }
 
+/** The pattern of a route as people read it: `/v1/stores/{store}/keys/{key}`. */
+export function templateOf(pattern: string): string {
+  return pattern.replace(/:(\w+)/g, '{$1}').replace(/\/-(?=\/|$)/, '/{key}')
+}
+
 /** The key of a request target as it was sent, still percent-encoded; undefined when the target names none. */
 export function rawKey(method: string, target: string): string | undefined {
   const start = keyStart(target)

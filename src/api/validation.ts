@@ -18,7 +18,9 @@ export const compileValidator: FastifySchemaCompiler<TSchema> = ({ schema, httpP
   const typed = httpPart === 'querystring' ? typedParameters(schema) : []
   const word = words[httpPart] ?? 'field'
   return (input: unknown) => {
-    const value = typed.length === 0 ? input : readTyped(input, typed)
+    // A request without a body: a route whose fields are all optional takes it, any other names the field it misses.
+    const given = input === null && httpPart === 'body' ? {} : input
+    const value = typed.length === 0 ? given : readTyped(given, typed)
     if (compiled.Check(value)) return { value }
     const [fault] = compiled.Errors(value).toSorted((a, b) => rank(a.keyword) - rank(b.keyword))
     return {

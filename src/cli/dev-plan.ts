@@ -87,7 +87,10 @@ export function clusterFile(plan: DevPlan, options: DevOptions, peers: readonly 
     cluster: 'dev',
     nodes: Object.fromEntries(nodes),
     ...(plan.listensApart ? { listen: { http: `\${${listenVariable}}` } } : {}),
-    ...(isLoopback(options.host) ? {} : { http: { insecureBeyondLoopback: true } }),
+    http: {
+      ...(isLoopback(options.host) ? {} : { insecureBeyondLoopback: true }),
+      openToLoopback: true,
+    },
     stores: { default: {} },
     tokens: [{ name: 'admin', admin: true, secret: `\${${adminVariable}}` }],
   })

@@ -104,6 +104,8 @@ async function begin(options: {
       mattermost: config.mattermost,
       tls: config.tls,
       trustProxy: config.http.trustProxy,
+      origins: config.http.cors.origins,
+      openToLoopback: config.http.openToLoopback,
       logger,
     })
     await api.listen(own.listen.http)

@@ -14,7 +14,7 @@ import {
   type Scalar,
   type YAMLParseError,
 } from 'yaml'
-import { parseDuration } from '../duration.ts'
+import { formatDuration, parseDuration } from '../duration.ts'
 
 /** A value of the file, present or not. */
 export type Place = {
@@ -167,7 +167,7 @@ export class ConfigReader {
     if (!this.isPresent(place)) return fallback
     const { least, most } = bounds
     const text = this.text(place, {
-      expected: `a duration from ${least}ms to ${most}ms, written like 100ms, 1s or 5m`,
+      expected: `a duration from ${formatDuration(least)} to ${formatDuration(most)}, written like 100ms, 1s or 5m`,
       test: (value) => {
         const milliseconds = parseDuration(value)
         return milliseconds !== undefined && milliseconds >= least && milliseconds <= most

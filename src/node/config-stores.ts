@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto'
 
 import type { Grant, Principal, StoreDefinition, Token } from '../store/types.ts'
 import type { ConfigReader, Place, TextRule } from './config-reader.ts'
-import { isName, isTitle, maxKeyBytes, maxValueBytes } from './names.ts'
+import { isHolder, isName, isTitle, maxKeyBytes, maxTtl, maxValueBytes } from './names.ts'
 
 const leastSecret = 32
 const most = 10_000
@@ -27,6 +27,8 @@ const prefixRule: TextRule = {
   test: (text) => text.isWellFormed() && Buffer.byteLength(text) <= maxKeyBytes,
 }
 
+const holderRule: TextRule = { expected: 'an id of 1 to 128 visible ASCII characters', test: isHolder }
+
 const accessRule: TextRule = { expected: 'read or read-write', test: (text) => /^read(-write)?$/.test(text) }
 
 /** All stores of the file; `default` first, listed or not. */
@@ -48,9 +50,10 @@ export function readStores(
 function readStore(reader: ConfigReader, name: string, place: Place, valueBytes: number): StoreDefinition {
   const fields = reader.isPresent(place) ? reader.fields(place, ['ttl', 'maxValueBytes']) : undefined
   if (fields === undefined) return { name }
-  if (reader.isPresent(fields.ttl))
-    reader.mistake(fields.ttl, 'this version has no TTLs: its keys never expire')
-  if (!reader.isPresent(fields.maxValueBytes)) return { name }
+  const ttl = reader.isPresent(fields.ttl)
+    ? { ttl: reader.duration(fields.ttl, { least: 1, most: maxTtl }, maxTtl) }
+    : {}
+  if (!reader.isPresent(fields.maxValueBytes)) return { name, ...ttl }
   const maxBytes = reader.whole(fields.maxValueBytes, { least: 1, most: maxValueBytes }, valueBytes)
   if (maxBytes > valueBytes) {
     reader.mistake(
@@ -58,8 +61,10 @@ function readStore(reader: ConfigReader, name: string, place: Place, valueBytes:
       `expected at most limits.valueBytes, ${valueBytes}, found ${maxBytes}`,
     )
   }
-  return { name, maxValueBytes: maxBytes }
+  return { name, ...ttl, maxValueBytes: maxBytes }
 }
+
+const tokenFields = ['name', 'admin', 'monitor', 'stores', 'mint', 'app', 'user', 'bot', 'secret'] as const
 
 /** Those tokens that are whole. Every other one has left a mistake. */
 export function readTokens(
@@ -74,7 +79,7 @@ export function readTokens(
   const hashOf = new Map<string, string>()
   const tokens: Token[] = []
   for (const item of items) {
-    const fields = reader.fields(item, ['name', 'admin', 'monitor', 'stores', 'secret'])
+    const fields = reader.fields(item, tokenFields)
     if (fields === undefined) continue
     const name = reader.text(fields.name, tokenNameRule)
     const hash = readSecret(reader, fields.secret)
@@ -108,29 +113,64 @@ function noteTwin(
   else reader.mistake(place, `expected a ${twin.what} of its own, found that of ${first}`)
 }
 
+type PrincipalPlaces = Readonly<
+  Record<'admin' | 'monitor' | 'stores' | 'mint' | 'app' | 'user' | 'bot', Place>
+>
+
 function readPrincipal(
   reader: ConfigReader,
   item: Place,
-  input: {
-    readonly admin: Place
-    readonly monitor: Place
-    readonly stores: Place
-    readonly component: string
-    readonly defined: ReadonlySet<string>
-  },
+  input: PrincipalPlaces & { readonly component: string; readonly defined: ReadonlySet<string> },
 ): Principal | undefined {
-  const kinds = [input.admin, input.monitor, input.stores].filter((place) => reader.isPresent(place))
-  if (kinds.length !== 1) {
-    const found = kinds.length === 0 ? 'none' : kinds.map(({ path }) => path.split('.').pop()).join(' and ')
-    reader.mistake(item, `expected one of admin: true, monitor: true and stores, found ${found}`)
+  const kinds = (['admin', 'monitor', 'stores', 'app'] as const).filter((kind) =>
+    reader.isPresent(input[kind]),
+  )
+  const [kind] = kinds
+  if (kind === undefined || kinds.length > 1) {
+    const found = kinds.length === 0 ? 'none' : kinds.join(' and ')
+    reader.mistake(item, `expected one of admin: true, monitor: true, stores and app, found ${found}`)
     return undefined
   }
-  if (reader.isPresent(input.stores)) {
-    return { type: 'component', grants: readGrants(reader, input.stores, input) }
+  if (kind !== 'stores') refuseField(reader, input.mint, 'stores')
+  if (kind !== 'app') {
+    refuseField(reader, input.user, 'app')
+    refuseField(reader, input.bot, 'app')
   }
-  const type = reader.isPresent(input.admin) ? 'admin' : 'monitor'
-  const isSet = reader.text(input[type], { expected: 'true', test: (text) => text === 'true' }) !== undefined
-  return isSet ? { type } : undefined
+  switch (kind) {
+    case 'stores': {
+      const grants = readGrants(reader, input.stores, input)
+      const mint = reader.flag(input.mint, false)
+      return { type: 'component', grants, ...(mint ? { mint } : {}) }
+    }
+    case 'app':
+      return readApp(reader, item, input)
+    case 'admin':
+    case 'monitor': {
+      const isSet = reader.text(input[kind], { expected: 'true', test: (text) => text === 'true' })
+      return isSet === undefined ? undefined : { type: kind }
+    }
+    default:
+      return kind satisfies never
+  }
+}
+
+function refuseField(reader: ConfigReader, place: Place, belongsTo: string): void {
+  if (reader.isPresent(place)) reader.mistake(place, `expected only beside ${belongsTo}`)
+}
+
+function readApp(reader: ConfigReader, item: Place, places: PrincipalPlaces): Principal | undefined {
+  const types = (['user', 'bot'] as const).filter((type) => reader.isPresent(places[type]))
+  const [type] = types
+  if (type === undefined || types.length > 1) {
+    reader.mistake(
+      item,
+      `expected one of user and bot beside app, found ${types.length === 0 ? 'none' : 'both'}`,
+    )
+    return undefined
+  }
+  const app = reader.text(places.app, holderRule)
+  const id = reader.text(places[type], holderRule)
+  return app === undefined || id === undefined ? undefined : { type: 'app', app, holder: { type, id } }
 }
 
 function readGrants(

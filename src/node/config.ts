@@ -39,6 +39,10 @@ export type ClusterConfig = {
     readonly trustProxy: boolean
     /** How long a stopping node says so before it closes its door. */
     readonly shutdownDelay: number
+    /** Of which origins pages in browsers may call: `https://app.example.com`. */
+    readonly cors: { readonly origins: readonly string[] }
+    /** Metrics and the page of the API need no token on this machine. */
+    readonly openToLoopback: boolean
   }
   /** `default` is always among them. */
   readonly stores: readonly StoreDefinition[]
@@ -180,15 +184,42 @@ function isReadableFile(path: string): boolean {
 }
 
 function readHttp(reader: ConfigReader, place: Place): ClusterConfig['http'] {
-  const fields = optionalFields(reader, place, ['insecureBeyondLoopback', 'trustProxy', 'shutdownDelay'])
+  const fields = optionalFields(reader, place, [
+    'insecureBeyondLoopback',
+    'trustProxy',
+    'shutdownDelay',
+    'cors',
+    'openToLoopback',
+  ])
   if (fields === undefined) {
-    return { insecureBeyondLoopback: false, trustProxy: false, shutdownDelay: defaults.shutdownDelay }
+    return {
+      insecureBeyondLoopback: false,
+      trustProxy: false,
+      shutdownDelay: defaults.shutdownDelay,
+      cors: { origins: [] },
+      openToLoopback: false,
+    }
   }
   return {
     insecureBeyondLoopback: reader.flag(fields.insecureBeyondLoopback, false),
     trustProxy: reader.flag(fields.trustProxy, false),
     shutdownDelay: reader.duration(fields.shutdownDelay, { least: 0, most: 60_000 }, defaults.shutdownDelay),
+    cors: { origins: readOrigins(reader, fields.cors) },
+    openToLoopback: reader.flag(fields.openToLoopback, false),
   }
+}
+
+function readOrigins(reader: ConfigReader, place: Place): readonly string[] {
+  const fields = optionalFields(reader, place, ['origins'])
+  if (fields === undefined || !reader.isPresent(fields.origins)) return []
+  const origins = reader.items(fields.origins) ?? []
+  return origins.flatMap((at) => reader.text(at, originRule) ?? [])
+}
+
+/** As browsers send it: anything else would never match. */
+const originRule = {
+  expected: 'an origin as browsers send it, like https://app.example.com, without a path',
+  test: (text: string) => /^https?:/.test(text) && URL.parse(text)?.origin === text,
 }
 
 function readLimits(reader: ConfigReader, place: Place): ClusterConfig['limits'] {

@@ -78,6 +78,11 @@ export class OutgoingLane {
     return this.#outbox.empty
   }
 
+  /** Of messages that are not wholly handed to the stream. */
+  get waitingBytes(): number {
+    return this.#outbox.bytes
+  }
+
   hasRoom(messageBytes: number): boolean {
     return this.#outbox.hasRoom(messageBytes)
   }

@@ -12,15 +12,18 @@ export const protocols = {
   ask: '/trivet/1/ask',
 } as const satisfies Record<Lane | 'ask', string>
 
+/** Counts what leaves and comes in on all streams, frames and all, since the start. */
+export type Traffic = { sentBytes: number; receivedBytes: number }
+
 /** A connection as a link sees it. */
-export function adaptConnection(connection: Connection): PeerConnection {
+export function adaptConnection(connection: Connection, traffic: Traffic): PeerConnection {
   return {
     dialledByUs: connection.direction === 'outbound',
     get isOpen() {
       return connection.status === 'open'
     },
     openStream: async (protocol, events, signal) =>
-      adaptStream(await connection.newStream(protocols[protocol], { signal }), events),
+      adaptStream(await connection.newStream(protocols[protocol], { signal }), events, traffic),
     close: (how) => {
       if (how === 'at once') connection.abort(new Error('closed by this node'))
       else connection.close().catch((error: Error) => connection.abort(error))
@@ -29,7 +32,7 @@ export function adaptConnection(connection: Connection): PeerConnection {
 }
 
 /** Listeners are attached in here at once: without one, what arrives would pile up and end the stream. */
-export function adaptStream(stream: Stream, events: ByteStreamEvents): ByteStream {
+export function adaptStream(stream: Stream, events: ByteStreamEvents, traffic: Traffic): ByteStream {
   let isOver = false
   const end = () => {
     if (stream.writeStatus === 'writable') stream.close().catch((error: Error) => stream.abort(error))
@@ -41,6 +44,7 @@ export function adaptStream(stream: Stream, events: ByteStreamEvents): ByteStrea
     events.closed()
   }
   stream.addEventListener('message', ({ data }: StreamMessageEvent) => {
+    traffic.receivedBytes += data.byteLength
     for (const piece of data instanceof Uint8Array ? [data] : data) events.bytes(piece)
   })
   stream.addEventListener('drain', () => events.drained())
@@ -57,6 +61,7 @@ export function adaptStream(stream: Stream, events: ByteStreamEvents): ByteStrea
       if (stream.writeStatus !== 'writable') return
       try {
         stream.send(bytes)
+        traffic.sentBytes += bytes.length
       } catch (error) {
         stream.abort(error instanceof Error ? error : new Error(String(error)))
       }

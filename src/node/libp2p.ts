@@ -14,7 +14,7 @@ import { Corks } from './corking.ts'
 import { frameMessage } from './framing.ts'
 import { IncomingLane } from './incoming-lane.ts'
 import { type Lane, laneOf, lanes } from './lanes.ts'
-import { adaptConnection, adaptStream, protocols } from './libp2p-streams.ts'
+import { adaptConnection, adaptStream, protocols, type Traffic } from './libp2p-streams.ts'
 import { PeerGate, Refusals } from './peer-gate.ts'
 import type { PeerKey } from './peer-key.ts'
 import { type PeerConnection, PeerLink } from './peer-link.ts'
@@ -60,6 +60,7 @@ export class Libp2pTransport implements Transport {
   #refusedStreams = 0
   readonly #corks = new Corks()
   #droppedMessages = 0
+  readonly #traffic: Traffic = { sentBytes: 0, receivedBytes: 0 }
   #hello: Hello
   #node: Libp2p | undefined
   #handlers: TransportHandlers | undefined
@@ -159,6 +160,8 @@ export class Libp2pTransport implements Transport {
       refusedConnections: this.#gate.refused,
       refusedStreams: this.#refusedStreams,
       droppedMessages: this.#droppedMessages,
+      ...this.#traffic,
+      outboxes: [...this.#links].flatMap(([peer, link]) => link.outboxes.map((box) => ({ peer, ...box }))),
     }
   }
 
@@ -273,7 +276,7 @@ export class Libp2pTransport implements Transport {
 
   #opened(connection: Connection): void {
     const peer = connection.remotePeer.toString()
-    const adapted = adaptConnection(connection)
+    const adapted = adaptConnection(connection, this.#traffic)
     this.#connections.set(connection, adapted)
     const link = this.#links.get(peer)
     if (link !== undefined) link.add(adapted)
@@ -323,7 +326,7 @@ export class Libp2pTransport implements Transport {
         },
       },
     )
-    incoming.start(adaptStream(stream, incoming))
+    incoming.start(adaptStream(stream, incoming, this.#traffic))
   }
 
   #beAsked(stream: Stream, connection: Connection): void {
@@ -333,7 +336,7 @@ export class Libp2pTransport implements Transport {
       this.#turnAway(stream, from)
       return
     }
-    answerQuestion((events) => adaptStream(stream, events), {
+    answerQuestion((events) => adaptStream(stream, events, this.#traffic), {
       heard: () => link.heard(),
       question: async (question) => {
         if (this.#handlers === undefined) throw new Error('this node is not running')
@@ -350,11 +353,8 @@ export class Libp2pTransport implements Transport {
   #turnAway(stream: Stream, from: string): void {
     this.#refusedStreams += 1
     const reason = `${from} is no member of the cluster of ${this.#hello.id}.`
-    const adapted = adaptStream(stream, {
-      bytes: () => undefined,
-      drained: () => undefined,
-      closed: () => undefined,
-    })
+    const events = { bytes: () => undefined, drained: () => undefined, closed: () => undefined }
+    const adapted = adaptStream(stream, events, this.#traffic)
     adapted.write(frameMessage(encodeGreeting({ type: 'refusal', refusal: { cause: 'stranger', reason } })))
     adapted.end()
   }

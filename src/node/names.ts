@@ -14,11 +14,22 @@ export const maxKeyBytes = 4_096
 /** The largest value any configuration may allow, in bytes. */
 export const maxValueBytes = 64 * 1_024 * 1_024
 
+/** Ids of Mattermost's apps, users and bots. */
+export const holderPattern = '^[!-~]{1,128}$'
+
+/** The longest time to live: 3,650 days, in milliseconds. */
+export const maxTtl = 3_650 * 86_400_000
+
 const name = new RegExp(namePattern)
 const title = new RegExp(titlePattern)
+const holder = new RegExp(holderPattern)
 
 export function isName(text: string): boolean {
   return text.length <= maxNameLength && name.test(text)
+}
+
+export function isHolder(text: string): boolean {
+  return holder.test(text)
 }
 
 export function isTitle(text: string): boolean {

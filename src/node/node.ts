@@ -18,6 +18,7 @@ import { ClusterView } from './cluster-view.ts'
 import { ExpiryKeeper } from './expiry-keeper.ts'
 import { answerFounding, type FoundingOptions, found, type Identity } from './founding.ts'
 import { Members } from './members.ts'
+import { gatherMetrics, RoleMeter } from './metrics.ts'
 import { NodeState } from './node-state.ts'
 import { Replica, type Surroundings } from './replica.ts'
 import { composeFounding, differences, type NodeAddress, type NodeSettings } from './settings.ts'
@@ -25,7 +26,15 @@ import type { SnapshotQuestion } from './snapshot-sender.ts'
 import { SpaceKeeper } from './space-keeper.ts'
 import { StateKeeper } from './state-keeper.ts'
 import { Storage } from './storage.ts'
-import type { ChangeOptions, ClusterStatus, Executed, Newcomer, NodeSurface, WaitOptions } from './surface.ts'
+import type {
+  ChangeOptions,
+  ClusterStatus,
+  Executed,
+  Newcomer,
+  NodeMetrics,
+  NodeSurface,
+  WaitOptions,
+} from './surface.ts'
 import type { Answer, PeerMessage, Question, Transport } from './transport.ts'
 
 /** What a node stands on; a simulation brings its own. */
@@ -91,6 +100,7 @@ export class Node implements NodeSurface {
   readonly #members: Members
   readonly #own: NodeAddress
   readonly #space: SpaceKeeper
+  readonly #roles = new RoleMeter()
   #replica: Replica | undefined
   #keeper: StateKeeper | undefined
   #expiry: ExpiryKeeper | undefined
@@ -266,6 +276,19 @@ export class Node implements NodeSurface {
   async removeMember(id: string, { force = false, ...options }: ChangeOptions): Promise<void> {
     this.#ready()
     await this.#members.change({ type: 'remove', id, force }, options)
+  }
+
+  metrics(): NodeMetrics {
+    return gatherMetrics({
+      transport: this.#parts.transport,
+      storage: this.#storage,
+      replica: this.#replica,
+      keeper: this.#keeper,
+      members: this.#members.present,
+      roles: this.#roles,
+      freeBytes: this.#space.freeBytes,
+      name: (peer) => this.#name(peer),
+    })
   }
 
   unreadiness(): readonly string[] {
@@ -623,6 +646,7 @@ export class Node implements NodeSurface {
 
   #onStatus(status: RaftStatus): void {
     const { role, term, leader } = status
+    this.#roles.follow(status)
     this.#parts.logger.info(
       { role, term, leader: leader === undefined ? undefined : this.#name(leader) },
       'role',

@@ -94,6 +94,11 @@ export class PeerLink {
     return lanes.every((lane) => this.#lanes[lane].empty)
   }
 
+  /** What waits for the peer, by lane, in bytes. */
+  get outboxes(): readonly { readonly lane: Lane; readonly bytes: number }[] {
+    return lanes.map((lane) => ({ lane, bytes: this.#lanes[lane].waitingBytes }))
+  }
+
   /** Other addresses from the next dial on. */
   update(peer: Peer): void {
     this.#peer = peer

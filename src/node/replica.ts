@@ -14,7 +14,7 @@ import { type Attempt, OwnCommands, type Refusal } from './own-commands.ts'
 import { ReadBarrier } from './read-barrier.ts'
 import { RevisionWaiters } from './revision-waiters.ts'
 import { Stopwatch } from './stopwatch.ts'
-import type { Executed, WaitOptions } from './surface.ts'
+import type { Executed, QueueLevel, WaitOptions } from './surface.ts'
 import type { PeerMessage } from './transport.ts'
 
 /** The clocks and chances of a replica, so that a simulation can hold them. */
@@ -180,6 +180,31 @@ export class Replica {
       commandBytes: this.#own.waitingBytes + this.#forwarded.bytes,
       reads: this.#reads.waiting,
     }
+  }
+
+  /** Everything that queues here, with its bound (`safety.md`, rule 25). */
+  get queues(): readonly QueueLevel[] {
+    const bytes = (queue: string, size: number, bound: number): QueueLevel => ({
+      queue,
+      unit: 'bytes',
+      size,
+      bound,
+    })
+    const reads = (queue: string, size: number): QueueLevel => ({
+      queue,
+      unit: 'requests',
+      size,
+      bound: bounds.waitingReads,
+    })
+    const windows = [...(this.#raft.progress?.values() ?? [])].map(({ inFlightBytes }) => inFlightBytes)
+    return [
+      bytes('proposals', this.#own.waitingBytes + this.#forwarded.bytes, bounds.waitingBytes),
+      bytes('unapplied', this.#raft.status.unappliedBytes, bounds.unappliedBytes),
+      bytes('window', Math.max(0, ...windows), bounds.windowBytes),
+      bytes('overlay', this.#machine?.overlay.bytes ?? 0, this.#machine?.overlay.bound ?? 0),
+      reads('reads', this.#reads.waiting),
+      reads('revisions', this.#revisions.waiting),
+    ]
   }
 
   // ── what users ask ───────────────────────────────────────────────────────────────────────────────────────────

@@ -18,6 +18,11 @@ export class RevisionWaiters {
     this.#applied = options.applied
   }
 
+  /** How many wait. */
+  get waiting(): number {
+    return this.#waiting.length
+  }
+
   /** Resolves once `revision` is applied. Rejects with `overloaded` or `deadline-exceeded`. */
   add(revision: number, options: WaitOptions): Promise<void> {
     if (this.#applied() >= revision) return Promise.resolve()

@@ -51,6 +51,8 @@ export class SnapshotReceiver {
   #stopped = false
   /** Rows received so far, for whoever watches. */
   bytes = 0
+  /** The same of all snapshots since the start. */
+  receivedBytes = 0
 
   constructor(options: SnapshotReceiverOptions) {
     this.#options = options
@@ -155,6 +157,7 @@ export class SnapshotReceiver {
         if (chunk.type !== 'chunk') throw new Error(reasonOf(chunk))
         await loader.add(chunk)
         this.bytes += chunk.bytes.length
+        this.receivedBytes += chunk.bytes.length
         return
       } catch (error) {
         // A connection that ended or a chunk that was damaged on its way costs nothing but the time; what the loader says of its

@@ -38,6 +38,8 @@ export class SnapshotSender {
   readonly #options: SnapshotSenderOptions
   #held: Held[] = []
   #holding: Promise<Held> | undefined
+  /** Of chunks, since the start. */
+  sentBytes = 0
 
   constructor(options: SnapshotSenderOptions) {
     this.#options = options
@@ -106,6 +108,7 @@ export class SnapshotSender {
     const cursor = after === undefined ? undefined : Buffer.from(after, 'base64')
     const { bytes, crc, next } = await held.snapshot.chunk(cursor, chunkBytes)
     if (next === undefined) await held.verified
+    this.sentBytes += bytes.length
     return { type: 'chunk', bytes, crc }
   }
 }

@@ -69,6 +69,7 @@ export class StateKeeper {
   #scrubAt: number
   #scrubbing = false
   #stopped = false
+  #installed = 0
 
   constructor(options: StateKeeperOptions) {
     const { self, storage, surroundings, ask, sleep, stateTime, name, logger } = options
@@ -106,6 +107,19 @@ export class StateKeeper {
     return this.#receiver.isRunning
       ? `a snapshot of the state is being received, ${megabytes(bytes)} so far`
       : undefined
+  }
+
+  /** Snapshots of the state on their way, since the start. */
+  get snapshots(): {
+    readonly sentBytes: number
+    readonly receivedBytes: number
+    readonly installed: number
+  } {
+    return {
+      sentBytes: this.#sender.sentBytes,
+      receivedBytes: this.#receiver.receivedBytes,
+      installed: this.#installed,
+    }
   }
 
   /** What an operator should know. */
@@ -155,6 +169,7 @@ export class StateKeeper {
     await this.#sender.close()
     const { machine } = await this.#options.storage.install(loaded)
     this.#neededFrom = undefined
+    this.#installed += 1
     this.#book.forgetOwn()
     this.#options.logger.info(
       { index: base.index, term: base.term },

@@ -1,6 +1,7 @@
 // What the surfaces (REST, the embedded store, the command line) may ask of a node.
 
 import type { Role } from '../raft/types.ts'
+import type { DurationCounts } from '../store/durations.ts'
 import type { Digest } from '../store/state-rows.ts'
 import type { Command, Outcome, StateReader } from '../store/types.ts'
 
@@ -73,6 +74,64 @@ export type ClusterStatus = {
   readonly members: readonly MemberStatus[]
 }
 
+/** Something that queues, and its bound (`safety.md`, rule 25). */
+export type QueueLevel = {
+  readonly queue: string
+  /** The member it waits for, where there is a queue for each. */
+  readonly peer?: string
+  readonly unit: 'bytes' | 'requests'
+  readonly size: number
+  readonly bound: number
+}
+
+/** What a node counts and measures of itself. Counters begin with the process; durations are milliseconds. */
+export type NodeMetrics = {
+  /** Undefined while the node does not take part, as is `log`. */
+  readonly raft:
+    | {
+        readonly role: Role
+        readonly hasLeader: boolean
+        readonly term: number
+        readonly lastIndex: number
+        readonly commitIndex: number
+        readonly lastApplied: number
+        /** Elections that this node has begun. */
+        readonly elections: number
+        /** How often it came to know another leader. */
+        readonly leaderChanges: number
+        readonly voters: number
+        readonly learners: number
+      }
+    | undefined
+  /** The write-ahead log. An append is one write with its sync. */
+  readonly log:
+    | {
+        readonly appends: DurationCounts
+        readonly writtenBytes: number
+        /** That the log holds now. */
+        readonly retainedBytes: number
+        readonly segments: number
+      }
+    | undefined
+  readonly network: {
+    readonly sentBytes: number
+    readonly receivedBytes: number
+    readonly droppedMessages: number
+    readonly refusedConnections: number
+    readonly refusedStreams: number
+    readonly connectedPeers: number
+  }
+  readonly snapshots: {
+    readonly sentBytes: number
+    readonly receivedBytes: number
+    readonly installed: number
+  }
+  readonly repairs: { readonly log: number; readonly state: number }
+  readonly queues: readonly QueueLevel[]
+  /** Where the data directory lies. */
+  readonly freeBytes: number
+}
+
 /** The node as its surfaces see it. Every rejection is a `TrivetError`, or the reason of the given signal. */
 export interface NodeSurface {
   readonly id: string
@@ -115,6 +174,9 @@ export interface NodeSurface {
 
   /** Removes the member of this id, the leader too. Resolves and rejects as `addMember`. */
   removeMember(id: string, options: ChangeOptions): Promise<void>
+
+  /** As of now; taking it costs little. */
+  metrics(): NodeMetrics
 
   /** Why this node is not ready to serve; empty when it is. */
   unreadiness(): readonly string[]

@@ -142,7 +142,7 @@ export type TransportHandlers = {
   readonly turnedAway: (peer: MemberId) => void
 }
 
-/** Counters, all since the start of the process. */
+/** Counters since the start of the process, and what waits. */
 export type TransportCounters = {
   /** Connections refused because the peer id is no member's, or the handshake never came. */
   readonly refusedConnections: number
@@ -150,6 +150,15 @@ export type TransportCounters = {
   readonly refusedStreams: number
   /** Messages dropped because an outbox was full or nobody was connected. */
   readonly droppedMessages: number
+  /** On all streams, frames and all. */
+  readonly sentBytes: number
+  readonly receivedBytes: number
+  /** What waits now for each peer. */
+  readonly outboxes: readonly {
+    readonly peer: MemberId
+    readonly lane: 'control' | 'bulk'
+    readonly bytes: number
+  }[]
 }
 
 export interface Transport {

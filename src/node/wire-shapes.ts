@@ -4,7 +4,7 @@ import Type from 'typebox'
 
 import { errorCodes } from '../errors.ts'
 import { maxMembers } from './membership.ts'
-import { maxNameLength, maxValueBytes, namePattern, titlePattern } from './names.ts'
+import { holderPattern, maxNameLength, maxValueBytes, namePattern, titlePattern } from './names.ts'
 
 const whole = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })
 const clusterId = Type.String({ pattern: '^[0-9a-f]{32}$' })
@@ -80,10 +80,24 @@ const grant = Type.Object({
   prefix: Type.Optional(Type.String({ maxLength: 4_096 })),
 })
 
+const holderId = Type.String({ pattern: holderPattern })
+
 const principal = Type.Union([
   Type.Object({ type: Type.Literal('admin') }),
   Type.Object({ type: Type.Literal('monitor') }),
-  Type.Object({ type: Type.Literal('component'), grants: Type.Array(grant, { maxItems: 10_000 }) }),
+  Type.Object({
+    type: Type.Literal('component'),
+    grants: Type.Array(grant, { maxItems: 10_000 }),
+    mint: Type.Optional(Type.Literal(true)),
+  }),
+  Type.Object({
+    type: Type.Literal('app'),
+    app: holderId,
+    holder: Type.Object({
+      type: Type.Union([Type.Literal('user'), Type.Literal('bot')]),
+      id: holderId,
+    }),
+  }),
 ])
 
 const store = Type.Object({

@@ -146,6 +146,11 @@ export class StateMachine implements StateReader {
     return this.#applied.stamp
   }
 
+  /** What was applied and waits for LevelDB: about what it holds of memory, and when applying waits, in bytes. */
+  get overlay(): { readonly bytes: number; readonly bound: number } {
+    return { bytes: this.#ledger.overlay.bytes, bound: this.#overlayBytes }
+  }
+
   /** The last configuration applied. */
   get configuration(): Configuration {
     return this.#applied.configuration

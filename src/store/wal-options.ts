@@ -4,6 +4,7 @@
 import { randomInt } from 'node:crypto'
 import type { Configuration, Entry, HardState, Position } from '../raft/types.ts'
 import type { Disk } from './disk.ts'
+import type { DurationCounts } from './durations.ts'
 import { type LogBase, LogError } from './wal-segment.ts'
 
 /** What the log held when it was opened, all of it durable by then. */
@@ -30,8 +31,8 @@ export type WalCounters = {
   readonly syncs: number
   /** What they wrote. */
   readonly bytes: number
-  /** How long the last one took. */
-  readonly lastSyncMilliseconds: number
+  /** How long they took, written and synced. */
+  readonly durations: DurationCounts
   /** Segment files. */
   readonly segments: number
 }

@@ -7,6 +7,7 @@
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import type { Entry, Position } from '../raft/types.ts'
+import { Durations } from './durations.ts'
 import { SegmentCollector } from './wal-collector.ts'
 import { BatchEncoder } from './wal-encoder.ts'
 import type { BatchBody } from './wal-format.ts'
@@ -70,7 +71,7 @@ export class Wal {
   #refusal: Error | undefined
   #syncs = 0
   #bytes = 0
-  #lastSyncMilliseconds = 0
+  readonly #durations = new Durations()
 
   private constructor(opened: Opened) {
     this.recovered = opened.recovered
@@ -337,7 +338,7 @@ export class Wal {
     const { bytes, batches } = this.#encoder.seal(seat, { segment: seat.segment, offset: seat.offset })
     const begun = this.#elapsed()
     await this.#writer.write(bytes)
-    this.#lastSyncMilliseconds = this.#elapsed() - begun
+    this.#durations.add(this.#elapsed() - begun)
     this.#proven = seat.offset
     this.#syncs += 1
     this.#bytes += bytes.length
@@ -440,7 +441,7 @@ export class Wal {
     return {
       syncs: this.#syncs,
       bytes: this.#bytes,
-      lastSyncMilliseconds: this.#lastSyncMilliseconds,
+      durations: this.#durations.counts,
       segments: this.#salts.size + this.#collector.size,
     }
   }

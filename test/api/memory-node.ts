@@ -9,6 +9,7 @@ import type {
   Executed,
   MemberStatus,
   Newcomer,
+  NodeMetrics,
   NodeSurface,
   WaitOptions,
 } from '../../src/node/surface.ts'
@@ -29,6 +30,8 @@ import type {
   StoreStatus,
   Token,
 } from '../../src/store/types.ts'
+import { administer, isAdminCommand } from './memory-admin.ts'
+import { memoryMetrics } from './memory-metrics.ts'
 import { MemoryRepeats } from './memory-repeats.ts'
 
 /** The hash a token is kept by. */
@@ -88,8 +91,10 @@ export class MemoryState implements StateReader {
     return [...this.keyspaces.values()].map(statusOf)
   }
 
+  /** Those that have tokens; none keeps keys. */
   apps(): readonly AppStatus[] {
-    return []
+    const ids = this.tokens().flatMap(({ principal }) => (principal.type === 'app' ? [principal.app] : []))
+    return [...new Set(ids)].sort().map((id) => ({ id, keys: 0, bytes: 0 }))
   }
 
   async get(store: Place, key: Uint8Array): Promise<Item | undefined> {
@@ -139,6 +144,11 @@ export class MemoryState implements StateReader {
   /** Decides one command, as apply does. */
   apply(command: Command): Outcome {
     this.lastApplied += 1
+    if (isAdminCommand(command)) {
+      const admin = this.held.get(command.token)
+      if (admin === undefined) return { type: 'refused', code: 'unauthenticated' }
+      return this.repeats.once(admin.name, command, () => administer(this, admin, command))
+    }
     if (command.type !== 'set' && command.type !== 'delete' && command.type !== 'openSession') {
       throw new Error(`the node in memory does not know the command ${command.type}`)
     }
@@ -401,6 +411,10 @@ export class MemoryNode implements NodeSurface {
       p2p,
       role: voter ? 'voter' : 'learner',
     }))
+  }
+
+  metrics(): NodeMetrics {
+    return memoryMetrics
   }
 
   unreadiness(): readonly string[] {

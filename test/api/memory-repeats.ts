@@ -1,6 +1,6 @@
 // What a node in memory keeps of clients' writes: maps, and a time that only tests move.
 
-import type { KeyCommand, Outcome } from '../../src/store/types.ts'
+import type { Once, Outcome } from '../../src/store/types.ts'
 
 const lifeMs = 10 * 60_000
 
@@ -28,7 +28,7 @@ export class MemoryRepeats {
   }
 
   /** Has a write decided, unless it was before. */
-  once(owner: string, { once }: KeyCommand, decide: () => Outcome): Outcome {
+  once(owner: string, { once }: { readonly once?: Once }, decide: () => Outcome): Outcome {
     if (once === undefined) return decide()
     if (once.type === 'key') return this.#underKey(owner, once, decide)
     const session = this.#sessions.get(once.session)

@@ -4,6 +4,7 @@ import type { Static } from 'typebox'
 import { expectTypeOf, test } from 'vitest'
 import type * as protocol from '../../src/api/protocol.ts'
 import type * as schemas from '../../src/api/schemas.ts'
+import type * as admin from '../../src/api/schemas-admin.ts'
 
 /** What the schemas make, as it is read. */
 type Frozen<Shape> = Shape extends object ? { readonly [Field in keyof Shape]: Frozen<Shape[Field]> } : Shape
@@ -13,7 +14,11 @@ test('every schema of an answer makes the shape of the protocol', () => {
   expectTypeOf<Frozen<Static<typeof schemas.Deleted>>>().toEqualTypeOf<protocol.Deleted>()
   expectTypeOf<Frozen<Static<typeof schemas.KeyPage>>>().toEqualTypeOf<protocol.KeyPage>()
   expectTypeOf<Frozen<Static<typeof schemas.StoreList>>>().toEqualTypeOf<protocol.StoreList>()
-  expectTypeOf<Frozen<Static<typeof schemas.Me>>>().toEqualTypeOf<protocol.Me>()
+  expectTypeOf<Frozen<Static<typeof admin.Me>>>().toEqualTypeOf<protocol.Me>()
+  expectTypeOf<Frozen<Static<typeof admin.TokenList>>>().toEqualTypeOf<protocol.TokenList>()
+  expectTypeOf<Frozen<Static<typeof admin.Minted>>>().toEqualTypeOf<protocol.Minted>()
+  expectTypeOf<Frozen<Static<typeof admin.Rotated>>>().toEqualTypeOf<protocol.Rotated>()
+  expectTypeOf<Frozen<Static<typeof admin.AppList>>>().toEqualTypeOf<protocol.AppList>()
   expectTypeOf<
     Frozen<Static<typeof schemas.ClusterDescription>>
   >().toEqualTypeOf<protocol.ClusterDescription>()

@@ -68,7 +68,7 @@ describe('the plan of a first start', () => {
     const file: unknown = parse(clusterFile(plan, wide, ['a', 'b', 'c']))
     expect(file).toMatchObject({
       listen: { http: reference('TRIVET_HTTP_LISTEN') },
-      http: { insecureBeyondLoopback: true },
+      http: { insecureBeyondLoopback: true, openToLoopback: true },
     })
     expect(portsOf(plan, wide.host).map(({ host }) => host)).toEqual(
       Array(3).fill(['0.0.0.0', '127.0.0.1']).flat(),
@@ -90,7 +90,7 @@ describe('the files of a first start', () => {
     expect(text).not.toContain(secret)
     const file = parse(text) as { nodes: Record<string, { peer: string }>; tokens: unknown; http?: unknown }
     expect(file.tokens).toEqual([{ name: 'admin', admin: true, secret: reference('TRIVET_ADMIN_TOKEN') }])
-    expect(file.http).toBeUndefined()
+    expect(file.http).toEqual({ openToLoopback: true })
     const peers = Object.values(file.nodes).map((node) => node.peer)
     expect(new Set(peers).size).toBe(3)
     for (const [index, peer] of peers.entries()) {

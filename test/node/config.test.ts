@@ -63,7 +63,13 @@ describe('a configuration without mistakes', () => {
         },
       ],
       tls: undefined,
-      http: { insecureBeyondLoopback: false, trustProxy: false, shutdownDelay: 1_000 },
+      http: {
+        insecureBeyondLoopback: false,
+        trustProxy: false,
+        shutdownDelay: 1_000,
+        cors: { origins: [] },
+        openToLoopback: false,
+      },
       stores: [{ name: 'default' }],
       tokens: [],
       limits: { keyBytes: 4_096, valueBytes: 4_194_304 },
@@ -89,9 +95,13 @@ nodes:
   n2: { http: "https://[2001:db8::2]:7001", p2p: /ip6/2001:db8::2/tcp/7101, peer: ${peers[1]}, data: /data }
 listen: { http: "0.0.0.0:7001", p2p: /ip4/0.0.0.0/tcp/7101 }
 tls: { cert: tls.crt, key: ./tls.key }
-http: { trustProxy: true, shutdownDelay: 250ms }
+http:
+  trustProxy: true
+  shutdownDelay: 250ms
+  cors: { origins: ["https://app.example.com", "http://localhost:5173"] }
+  openToLoopback: true
 stores:
-  carts: { maxValueBytes: 65536 }
+  carts: { ttl: 1h, maxValueBytes: 65536 }
   eu-sessions:
 tokens:
   - { name: admin, admin: true, secret: "\${ADMIN}" }
@@ -99,6 +109,9 @@ tokens:
   - name: cart
     stores: [default, { store: carts, access: read, prefix: "a/" }, { store: carts, prefix: "b/" }]
     secret: "\${CART}"
+  - { name: minter, stores: [default], mint: true, secret: "\${MINTER}" }
+  - { name: todo-bot, app: com.example.todo, bot: todo, secret: "\${BOT}" }
+  - { name: todo-ann, app: com.example.todo, user: ann, secret: "\${ANN}" }
 limits: { keyBytes: 256, valueBytes: "\${BYTES}" }
 raft: { heartbeat: 50ms, election: 1m }
 `,
@@ -109,6 +122,9 @@ raft: { heartbeat: 50ms, election: 1m }
         MONITOR: `m${secret}`,
         CART: `c${secret}`,
         BYTES: '100000',
+        MINTER: `i${secret}`,
+        BOT: `b${secret}`,
+        ANN: `n${secret}`,
       },
     )
     expect(config.cluster).toBe('shop east')
@@ -125,10 +141,16 @@ raft: { heartbeat: 50ms, election: 1m }
       },
     ])
     expect(config.tls).toEqual({ cert: join(directory, 'tls.crt'), key: join(directory, 'tls.key') })
-    expect(config.http).toEqual({ insecureBeyondLoopback: false, trustProxy: true, shutdownDelay: 250 })
+    expect(config.http).toEqual({
+      insecureBeyondLoopback: false,
+      trustProxy: true,
+      shutdownDelay: 250,
+      cors: { origins: ['https://app.example.com', 'http://localhost:5173'] },
+      openToLoopback: true,
+    })
     expect(config.stores).toEqual([
       { name: 'default' },
-      { name: 'carts', maxValueBytes: 65_536 },
+      { name: 'carts', ttl: 3_600_000, maxValueBytes: 65_536 },
       { name: 'eu-sessions' },
     ])
     expect(config.tokens.map(({ name, principal }) => ({ name, principal }))).toEqual([
@@ -144,6 +166,18 @@ raft: { heartbeat: 50ms, election: 1m }
             { store: 'carts', access: 'read-write', prefix: 'b/' },
           ],
         },
+      },
+      {
+        name: 'minter',
+        principal: { type: 'component', grants: [{ store: 'default', access: 'read-write' }], mint: true },
+      },
+      {
+        name: 'todo-bot',
+        principal: { type: 'app', app: 'com.example.todo', holder: { type: 'bot', id: 'todo' } },
+      },
+      {
+        name: 'todo-ann',
+        principal: { type: 'app', app: 'com.example.todo', holder: { type: 'user', id: 'ann' } },
       },
     ])
     expect(config.tokens[2]?.hash).toBe(createHash('sha256').update(`c${secret}`).digest('base64url'))
@@ -217,12 +251,12 @@ colour: red
     [
       'a token that is two things',
       `tokens: [{ name: a, admin: true, monitor: true, secret: ${secret} }]`,
-      'tokens[0]: expected one of admin: true, monitor: true and stores, found admin and monitor (cluster.yml:4)',
+      'tokens[0]: expected one of admin: true, monitor: true, stores and app, found admin and monitor (cluster.yml:4)',
     ],
     [
       'a token that is nothing',
       `tokens: [{ name: a, secret: ${secret} }]`,
-      'tokens[0]: expected one of admin: true, monitor: true and stores, found none (cluster.yml:4)',
+      'tokens[0]: expected one of admin: true, monitor: true, stores and app, found none (cluster.yml:4)',
     ],
     [
       'a token that is not an admin',
@@ -246,8 +280,33 @@ colour: red
     ],
     [
       'a time to live',
-      'stores: { default: { ttl: 1h } }',
-      'stores.default.ttl: this version has no TTLs: its keys never expire (cluster.yml:4)',
+      'stores: { default: { ttl: 3651d } }',
+      'stores.default.ttl: expected a duration from 1ms to 3650d, written like 100ms, 1s or 5m, found "3651d" (cluster.yml:4)',
+    ],
+    [
+      'an origin with a path',
+      'http: { cors: { origins: ["https://app.example.com/"] } }',
+      'http.cors.origins[0]: expected an origin as browsers send it, like https://app.example.com, without a path, found "https://app.example.com/" (cluster.yml:4)',
+    ],
+    [
+      'an origin of any kind',
+      'http: { cors: { origins: ["*"] } }',
+      'http.cors.origins[0]: expected an origin as browsers send it, like https://app.example.com, without a path, found "*" (cluster.yml:4)',
+    ],
+    [
+      'an app without a holder',
+      `tokens: [{ name: a, app: com.x, secret: ${secret} }]`,
+      'tokens[0]: expected one of user and bot beside app, found none (cluster.yml:4)',
+    ],
+    [
+      'an app with two holders',
+      `tokens: [{ name: a, app: com.x, user: u, bot: b, secret: ${secret} }]`,
+      'tokens[0]: expected one of user and bot beside app, found both (cluster.yml:4)',
+    ],
+    [
+      'an admin that may mint',
+      `tokens: [{ name: a, admin: true, mint: true, secret: ${secret} }]`,
+      'tokens[0].mint: expected only beside stores (cluster.yml:4)',
     ],
     [
       'a store name of another form',
@@ -261,8 +320,8 @@ colour: red
     ],
     [
       'a section of a later version',
-      'http: { cors: { origins: [] } }',
-      'http.cors: unknown; known here: insecureBeyondLoopback, trustProxy, shutdownDelay (cluster.yml:4)',
+      'http: { http2: true }',
+      'http.http2: unknown; known here: insecureBeyondLoopback, trustProxy, shutdownDelay, cors, openToLoopback (cluster.yml:4)',
     ],
     [
       'plain HTTP beyond loopback',
@@ -282,7 +341,7 @@ colour: red
     [
       'a duration without a unit',
       'raft: { election: 1000 }',
-      'raft.election: expected a duration from 50ms to 60000ms, written like 100ms, 1s or 5m, found "1000" (cluster.yml:4)',
+      'raft.election: expected a duration from 50ms to 1m, written like 100ms, 1s or 5m, found "1000" (cluster.yml:4)',
     ],
     [
       'a size beside strict, which fixes it',

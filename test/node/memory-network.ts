@@ -354,7 +354,8 @@ export class MemoryTransport implements Transport {
   }
 
   counters(): TransportCounters {
-    return { ...this.#counters }
+    // Messages travel as they are: no bytes leave, and none wait.
+    return { ...this.#counters, sentBytes: 0, receivedBytes: 0, outboxes: [] }
   }
 
   async close(): Promise<void> {

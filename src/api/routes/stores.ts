@@ -1,16 +1,19 @@
-// Stores and principals: what a token may open, and who it is.
+// Stores: which a token may open, making one, dropping one with all its keys.
 
-import type { Static } from 'typebox'
 import { formatDuration } from '../../duration.ts'
+import { TrivetError } from '../../errors.ts'
 import { permits, seesWhole } from '../../store/grants.ts'
 import type { StoreStatus, Token } from '../../store/types.ts'
+import { adminBodyBytes, adminHeaders, administer, administers, readDuration } from '../administering.ts'
 import type { ApiLimits, App, RouteContext } from '../app.ts'
-import { storeCallOf } from '../gate.ts'
+import { callOf, notFound, storeCallOf } from '../gate.ts'
 import { documented } from '../openapi.ts'
 import { headers, type StoreDescription as StoreShape } from '../protocol.ts'
-import { Me, ReadQuery, StoreDescription, StoreList, StoreParams } from '../schemas.ts'
+import { NoQuery, ReadQuery, StoreDescription, StoreList, StoreParams } from '../schemas.ts'
+import { NewStore, StoreCreated, StoreDropped } from '../schemas-admin.ts'
 
-export function addStoreRoutes(app: App, { node, gate, limits }: RouteContext): void {
+export function addStoreRoutes(app: App, context: RouteContext): void {
+  const { node, gate, limits } = context
   app.route({
     ...gate.route({ need: { type: 'store', access: 'read', over: 'store' }, judged: 'read' }),
     method: ['GET', 'HEAD'],
@@ -48,19 +51,79 @@ export function addStoreRoutes(app: App, { node, gate, limits }: RouteContext): 
     },
   })
 
+  addCreate(app, context)
+  addDrop(app, context)
+}
+
+function addCreate(app: App, { node, gate, limits }: RouteContext): void {
   app.route({
-    ...gate.route({ need: { type: 'token' }, judged: 'read' }),
-    method: 'GET',
-    url: '/v1/me',
+    ...gate.route(administers),
+    method: 'POST',
+    url: '/v1/stores',
+    bodyLimit: adminBodyBytes,
     schema: {
-      summary: 'Who this token speaks for',
-      querystring: ReadQuery,
-      ...documented({ headers: ['trivet-timeout'], answers: { 200: Me } }),
+      summary: 'Create a store',
+      querystring: NoQuery,
+      body: NewStore,
+      ...documented({ headers: adminHeaders, answers: { 201: StoreCreated } }),
     },
     handler: async (request, reply) => {
-      const call = await gate.settle(request, request.query.minRevision)
-      if (call.stale) reply.header(headers.stale, 'true')
-      return reply.send(introduce(call.token))
+      const { name, ttl, maxValueBytes } = request.body
+      if (maxValueBytes !== undefined && maxValueBytes > limits.valueBytes) {
+        const { valueBytes: limit } = limits
+        throw new TrivetError('invalid-request', `A value here has at most ${limit} bytes`, {
+          field: 'maxValueBytes',
+          limit,
+          actual: maxValueBytes,
+        })
+      }
+      const definition = {
+        name,
+        ...(ttl === undefined ? {} : { ttl: readDuration('ttl', ttl, 1) }),
+        ...(maxValueBytes === undefined ? {} : { maxValueBytes }),
+      }
+      await administer(request, reply, {
+        node,
+        command: { type: 'createStore', token: callOf(request).tokenHash, definition },
+        asked: request.body,
+        success: 'storeCreated',
+        sentences: { 'store-exists': `There is a store ${name}` },
+      })
+      return reply.code(201).send({
+        name,
+        ...(definition.ttl === undefined ? {} : { ttl: formatDuration(definition.ttl) }),
+        maxValueBytes: maxValueBytes ?? limits.valueBytes,
+      })
+    },
+  })
+}
+
+function addDrop(app: App, { node, gate }: RouteContext): void {
+  app.route({
+    ...gate.route(administers),
+    method: 'DELETE',
+    url: '/v1/stores/:store',
+    schema: {
+      summary: 'Drop a store with all its keys',
+      params: StoreParams,
+      querystring: NoQuery,
+      ...documented({ headers: adminHeaders, answers: { 200: StoreDropped } }),
+    },
+    handler: async (request, reply) => {
+      const { store: name } = request.params
+      // A last slash with nothing after it, which the router takes for a parameter.
+      if (name === '') throw notFound()
+      await administer(request, reply, {
+        node,
+        command: { type: 'dropStore', token: callOf(request).tokenHash, name },
+        asked: name,
+        success: 'storeDropped',
+        sentences: {
+          'store-protected': `The store ${name} is always there`,
+          'no-such-store': `There is no store ${name}`,
+        },
+      })
+      return reply.send({ name })
     },
   })
 }
@@ -71,12 +134,5 @@ function describe(status: StoreStatus, token: Token, limits: ApiLimits): StoreSh
     ...(status.ttl === undefined ? {} : { ttl: formatDuration(status.ttl) }),
     maxValueBytes: status.maxValueBytes ?? limits.valueBytes,
     ...(seesWhole(token.principal, status.name) ? { keys: status.keys, bytes: status.bytes } : {}),
-  }
-}
-
-function introduce({ name, principal }: Token): Static<typeof Me> {
-  return {
-    principal: { type: principal.type, name },
-    grants: principal.type === 'component' ? [...principal.grants] : [],
   }
 }
