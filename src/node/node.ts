@@ -24,8 +24,18 @@ import type { SnapshotQuestion } from './snapshot-sender.ts'
 import { SpaceKeeper } from './space-keeper.ts'
 import { StateKeeper } from './state-keeper.ts'
 import { Storage } from './storage.ts'
-import type { ChangeOptions, ClusterStatus, Executed, Newcomer, NodeSurface, WaitOptions } from './surface.ts'
+import type {
+  ChangeOptions,
+  ClusterStatus,
+  Executed,
+  Newcomer,
+  NodeSurface,
+  WaitOptions,
+  WatchQuery,
+  WatchStream,
+} from './surface.ts'
 import type { Answer, PeerMessage, Question, Transport } from './transport.ts'
+import { WatchHub } from './watch-hub.ts'
 
 /** What a node stands on; a simulation brings its own. */
 export type NodeParts = {
@@ -69,6 +79,7 @@ type Inside = {
 const tickMs = 5
 const statusMs = 500
 const keepMs = 1000
+const watchMs = 1000
 const spaceMs = 1000
 /** The log is proven once it was idle for one to two of these. */
 const proveMs = 200
@@ -89,6 +100,7 @@ export class Node implements NodeSurface {
   readonly #members: Members
   readonly #own: NodeAddress
   readonly #space: SpaceKeeper
+  readonly #hub: WatchHub
   #replica: Replica | undefined
   #keeper: StateKeeper | undefined
   /** Of the state before it was lost. */
@@ -127,6 +139,7 @@ export class Node implements NodeSurface {
       statusChange: (ms) => this.#statusChange(ms),
       logger: parts.logger,
     })
+    this.#hub = new WatchHub({ now: parts.surroundings.now })
     this.#space = new SpaceKeeper({
       self: parts.transport.self,
       freeBytes: parts.freeBytes,
@@ -206,6 +219,11 @@ export class Node implements NodeSurface {
     } catch (error) {
       return Promise.reject(error)
     }
+  }
+
+  watch(query: WatchQuery, options: { readonly signal?: AbortSignal | undefined } = {}): WatchStream {
+    this.#serving()
+    return this.#hub.watch(query, options)
   }
 
   cluster(): ClusterStatus {
@@ -463,6 +481,9 @@ export class Node implements NodeSurface {
     )
     this.#stops.push(parts.every(statusMs, () => this.#tellStatus()))
     this.#stops.push(parts.every(keepMs, () => keeper.tick()))
+    this.#stops.push(
+      parts.every(watchMs, () => this.#hub.tick({ hasLeader: replica.raft.leader !== undefined })),
+    )
     this.#stops.push(parts.every(proveMs, () => void replica.prove()))
     logger.info({ boot, term: hardState.term, lastApplied: machine?.lastApplied }, 'taking part')
     if (machine !== undefined) this.#warnOfDifferences(machine)
@@ -485,7 +506,10 @@ export class Node implements NodeSurface {
       appliedLately: () => this.#view.lastApplied,
       ask: (peer, question) => transport.ask(peer, question, { signal: timeout(snapshotMs) }),
       name: (peer) => this.#name(peer),
-      onState: (machine) => this.#state.show(machine),
+      onState: (machine) => {
+        this.#state.show(machine)
+        this.#hub.show(machine)
+      },
       onFatal: (error) => this.#fatal(error),
       sleep,
       surroundings,
@@ -712,6 +736,7 @@ export class Node implements NodeSurface {
 
   async #stop(): Promise<void> {
     const replica = this.#replica
+    this.#hub.close()
     if (replica !== undefined && !this.#failed) await this.#handOver(replica)
     for (const stop of this.#stops) stop()
     this.#members.close()
