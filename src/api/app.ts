@@ -13,6 +13,7 @@ import type { NodeSurface, WriteTiming } from '../node/surface.ts'
 import type { BodyReader } from './body.ts'
 import type { Gate } from './gate.ts'
 import { headers } from './protocol.ts'
+import type { Streams } from './streams.ts'
 
 export type App = FastifyInstance<
   RawServerDefault,
@@ -35,6 +36,7 @@ export type RouteContext = {
   readonly gate: Gate
   readonly bodies: BodyReader
   readonly limits: ApiLimits
+  readonly streams: Streams
   /** True from the moment the server was told to drain. */
   readonly draining: () => boolean
 }

@@ -29,6 +29,8 @@ import { addKeyRoutes } from './routes/keys.ts'
 import { addListingRoute } from './routes/listing.ts'
 import { addSessionRoute } from './routes/sessions.ts'
 import { addStoreRoutes } from './routes/stores.ts'
+import { addWatchRoute } from './routes/watch.ts'
+import { Streams } from './streams.ts'
 import { parseQuery, routedTarget } from './url.ts'
 import { compileValidator } from './validation.ts'
 
@@ -76,6 +78,7 @@ export class Api {
   readonly #app: App
   readonly #answers: Answers
   readonly #listener: Listener
+  readonly #streams: Streams
   readonly #bodies: BodyReader
   readonly #mattermost: MattermostSurface
 
@@ -113,6 +116,7 @@ export class Api {
     this.#app = app
     this.#answers = answers
     this.#listener = listener
+    this.#streams = new Streams(options.logger)
     this.#bodies = new BodyReader(options.bodiesBytes ?? bodiesBound)
     this.#mattermost = new MattermostSurface({
       node: options.node,
@@ -130,7 +134,9 @@ export class Api {
     const { node, limits } = this.#options
     const bodies = this.#bodies
     const gate = new Gate({ node, connections: this.#listener.connections, keyBytes: limits.keyBytes })
-    const context: RouteContext = { node, gate, bodies, limits, draining: () => this.#answers.draining }
+    const streams = this.#streams
+    const draining = () => this.#answers.draining
+    const context: RouteContext = { node, gate, bodies, limits, streams, draining }
     const app = this.#app
     prepare(app, this.#answers, bodies)
     addOpenapi(app, node.version)
@@ -139,6 +145,7 @@ export class Api {
       addKeyRoutes(app, context)
       addListingRoute(app, context)
       addStoreRoutes(app, context)
+      addWatchRoute(app, context)
       addSessionRoute(app, context)
       addClusterRoutes(app, context)
       addHealthRoutes(app, context)
@@ -173,14 +180,18 @@ export class Api {
     return this.#listener.connections.size
   }
 
-  /** From now on the node is not ready, and every answer sends its client elsewhere. Requests are still served. */
+  /**
+   * From now on the node is not ready, and every answer sends its client elsewhere. Requests are still served; streams of
+   * events end.
+   */
   drain(): void {
     this.#answers.drain()
+    this.#streams.drain()
   }
 
   /** Stops listening and waits for the answers in flight, for as long as the option allows; then cuts what is left. */
   async close(): Promise<void> {
-    this.#answers.drain()
+    this.drain()
     const { server, connections } = this.#listener
     const timer = setTimeout(
       () => server.closeAllConnections(),
