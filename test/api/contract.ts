@@ -6,6 +6,7 @@ import type { NodeSurface } from '../../src/node/surface.ts'
 import type { StoreDefinition, Token } from '../../src/store/types.ts'
 import { type Answered, type Asked, ask, listeningLogger } from './client.ts'
 import { describeRepeats } from './contract-repeats.ts'
+import { describeWatch } from './contract-watch.ts'
 import { hashOf } from './memory-node.ts'
 
 /** What the node under test is founded with. */
@@ -95,6 +96,8 @@ export function describeRest(name: string, found: Found): void {
     }
 
     describeRepeats({ as, expectProblem })
+
+    describeWatch({ as, expectProblem, url: () => api.address.url })
 
     describe('a key', () => {
       test('is stored and read back as the same bytes and type', async () => {
