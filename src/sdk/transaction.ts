@@ -44,7 +44,7 @@ export class TransactionBuilder<
   }
 
   /** All conditions must hold, those given before too. */
-  if(...conditions: readonly TransactionCondition[]): TransactionBuilder<Then, Else> {
+  if(...conditions: TransactionCondition[]): TransactionBuilder<Then, Else> {
     return new TransactionBuilder(this.#backend, {
       conditions: [...this.#conditions, ...conditions],
       onSuccess: this.#onSuccess,

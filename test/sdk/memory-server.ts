@@ -165,7 +165,10 @@ export class MemoryServer {
     if (path === '/v1/batch') return this.#batch(request, body, grants)
     if (path === '/v1/transactions') {
       const asked = decoded(request, body) as Parameters<MemoryKeys['transaction']>[0]
-      return this.#once(request, () => packed(this.state.transaction(asked)))
+      const write = (): Reply => packed(this.state.transaction(asked))
+      return [...asked.then, ...asked.else].some(({ op }) => isWrite(op))
+        ? this.#once(request, write)
+        : write()
     }
     const [, name = '', rest] = /^\/v1\/stores\/([^/]+)(\/.*)?$/.exec(path) ?? []
     if (grants !== 'admin' && !grants.includes(name)) return problem(403, 'access-denied')
