@@ -252,7 +252,9 @@ export class MemoryServer {
   #watches(request: SeenRequest, response: ServerResponse): boolean {
     const [, store = '', search] = /^\/v1\/stores\/([^/]+)\/watch\?(.*)$/.exec(request.path) ?? []
     const secret = /^Bearer (.*)$/.exec(request.headers.authorization ?? '')?.[1] ?? ''
-    if (!this.state.stores.has(store) || !this.state.tokens.has(secret)) return false
+    const grants = this.state.tokens.get(secret)
+    if (!this.state.stores.has(store) || (grants !== 'admin' && grants?.includes(store) !== true))
+      return false
     serveWatch(response, { keys: this.state, store, query: new URLSearchParams(search) }, this.state.watch)
     return true
   }
