@@ -1,8 +1,16 @@
 // What the server's JSON means to the client. It came over a network, so every shape is checked before it is believed.
 
-import type { ClusterDescription, Deleted, KeyPage, Me, MemberDescription, Written } from '../api/protocol.ts'
+import {
+  type ClusterDescription,
+  type Deleted,
+  type KeyPage,
+  type Me,
+  type MemberDescription,
+  msgpackType,
+  type Written,
+} from '../api/protocol.ts'
 import { TrivetError } from '../errors.ts'
-import { packedType, unpack } from './codec.ts'
+import { unpack } from './codec.ts'
 import { type Answer, unknownOutcome } from './verdict.ts'
 
 export type Fields = Readonly<Record<string, unknown>>
@@ -123,7 +131,7 @@ function bodyOf(answer: Answer): unknown {
 }
 
 function isPacked({ headers }: Answer): boolean {
-  return headers.get('Content-Type')?.toLowerCase().startsWith(packedType) === true
+  return headers.get('Content-Type')?.toLowerCase().startsWith(msgpackType) === true
 }
 
 /**

@@ -3,9 +3,6 @@
 import { Packr } from 'msgpackr'
 import type { Bytes } from './types.ts'
 
-/** The media type of batches and transactions. */
-export const packedType = 'application/msgpack'
-
 const codec = new Packr({ useRecords: false, variableMapSize: true, int64AsType: 'bigint' })
 
 export function pack(data: unknown): Bytes {

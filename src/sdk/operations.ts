@@ -53,9 +53,6 @@ export type TransactionCondition = Place &
 /** A store by its name, or by an open handle. */
 export type StoreName = string | { readonly name: string }
 
-/** The most operations of a transaction, and of a batch. */
-export const mostOperations = 1000
-
 /**
  * The operations of a transaction.
  *

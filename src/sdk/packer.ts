@@ -1,8 +1,9 @@
 // Concurrent operations of a client share requests: what arrives while one is under way goes together in the next.
 
+import { type BatchRequest, type MsgpackForm, msgpackType, operationLimits } from '../api/protocol.ts'
 import { unpackBatch } from './answers.ts'
-import { pack, packedType } from './codec.ts'
-import { mostOperations, type SingleOperation } from './operations.ts'
+import { pack } from './codec.ts'
+import type { SingleOperation } from './operations.ts'
 import type { Place } from './session.ts'
 import type { Answer, Effect } from './verdict.ts'
 
@@ -146,14 +147,17 @@ function load(waiting: Member[]): readonly Member[] {
   let count = 0
   for (const member of waiting) {
     bytes += member.bytes
-    if (count > 0 && (count === mostOperations || bytes > batchBytes)) break
+    if (count > 0 && (count === operationLimits.operations || bytes > batchBytes)) break
     count += 1
   }
   return waiting.splice(0, count)
 }
 
 function isFull(waiting: readonly Member[]): boolean {
-  return waiting.length >= mostOperations || waiting.reduce((sum, { bytes }) => sum + bytes, 0) >= batchBytes
+  return (
+    waiting.length >= operationLimits.operations ||
+    waiting.reduce((sum, { bytes }) => sum + bytes, 0) >= batchBytes
+  )
 }
 
 function batchOf(members: readonly Member[]): HttpRequest {
@@ -165,8 +169,8 @@ function batchOf(members: readonly Member[]): HttpRequest {
   return {
     method: 'POST',
     path: '/v1/batch',
-    headers: { 'Content-Type': packedType, Accept: packedType, ...header },
-    body: pack({ operations }),
+    headers: { 'Content-Type': msgpackType, Accept: msgpackType, ...header },
+    body: pack({ operations } satisfies BatchRequest<MsgpackForm>),
   }
 }
 

@@ -1,6 +1,13 @@
 // A store behind REST: operations as requests, or as parts of a batch, and what the answers mean.
 
-import { type Deleted, type KeyPage, pageLimits, type Written } from '../api/protocol.ts'
+import {
+  type Deleted,
+  type KeyPage,
+  msgpackType,
+  ndjsonType,
+  pageLimits,
+  type Written,
+} from '../api/protocol.ts'
 import { TrivetError } from '../errors.ts'
 import { readListing } from './answers.ts'
 import type {
@@ -13,7 +20,7 @@ import type {
   Transaction,
 } from './backend.ts'
 import { linesOf } from './byte-lines.ts'
-import { pack, packedType } from './codec.ts'
+import { pack } from './codec.ts'
 import type {
   Conditions,
   DeleteOperation,
@@ -107,7 +114,7 @@ export class RestBackend implements Backend {
     const answer = await this.#requester.send({
       method: 'POST',
       path: '/v1/transactions',
-      headers: { 'Content-Type': packedType, Accept: packedType },
+      headers: { 'Content-Type': msgpackType, Accept: msgpackType },
       // From pairs, because an object with a `then` could be taken for a promise.
       body: pack(
         Object.fromEntries([
@@ -128,7 +135,7 @@ export class RestBackend implements Backend {
   ): AsyncGenerator<Listed, void, undefined> {
     const path = `${storePath(store)}/keys${listQuery({ ...query, values: query.values ? 'true' : undefined })}`
     const { signal } = query
-    const headers = { Accept: 'application/x-ndjson' }
+    const headers = { Accept: ndjsonType }
     const answer = await this.#requester.send({
       method: 'GET',
       path,

@@ -1,18 +1,10 @@
 // The handle on a store: what is given is checked and copied here, what stands behind carries it out.
 
-import type { Deleted, KeyPage, Written } from '../api/protocol.ts'
+import { type Deleted, type KeyPage, operationLimits, type Written } from '../api/protocol.ts'
 import { TrivetError } from '../errors.ts'
 import type { Backend } from './backend.ts'
 import { type Cas, KeyCas } from './cas.ts'
-import {
-  checkRevision,
-  conditionsOf,
-  jsonText,
-  mostOperations,
-  type Operation,
-  op,
-  wellFormed,
-} from './operations.ts'
+import { checkRevision, conditionsOf, jsonText, type Operation, op, wellFormed } from './operations.ts'
 import type { RestBackend } from './rest.ts'
 import { mostFilters } from './subscription.ts'
 import { tooMany } from './transaction.ts'
@@ -202,7 +194,7 @@ export class StoreHandle implements Store {
     options: CallOptions,
   ): Promise<Awaited<ReturnType<Backend['transact']>>> {
     const { backend } = this
-    if (operations.length > mostOperations) throw tooMany(operations.length)
+    if (operations.length > operationLimits.operations) throw tooMany(operations.length)
     return backend.transact({ conditions: [], onSuccess: operations, onFailure: [] }, options)
   }
 }

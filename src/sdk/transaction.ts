@@ -1,8 +1,9 @@
 // Several operations on keys of one or more stores, all or none, put together step by step and sent by `commit`.
 
+import { operationLimits } from '../api/protocol.ts'
 import { TrivetError } from '../errors.ts'
 import type { Backend, OperationResult, Transacted } from './backend.ts'
-import { mostOperations, type Operation, type TransactionCondition } from './operations.ts'
+import type { Operation, TransactionCondition } from './operations.ts'
 import type { CallOptions } from './types.ts'
 
 /** What each of the operations comes to, in their order. */
@@ -77,7 +78,7 @@ export class TransactionBuilder<
   /** Sends it. Rejects with the error of the operation that failed, which `index` names; nothing has changed then. */
   async commit(options: CallOptions = {}): Promise<TransactionResult<Then, Else>> {
     const size = this.#conditions.length + this.#onSuccess.length + this.#onFailure.length
-    if (size > mostOperations) throw tooMany(size)
+    if (size > operationLimits.operations) throw tooMany(size)
     const transaction = {
       conditions: this.#conditions,
       onSuccess: this.#onSuccess,
@@ -92,8 +93,8 @@ export class TransactionBuilder<
 export function tooMany(actual: number): TrivetError {
   return new TrivetError(
     'invalid-request',
-    `A transaction has at most ${mostOperations} conditions and operations`,
-    { field: 'operations', limit: mostOperations, actual },
+    `A transaction has at most ${operationLimits.operations} conditions and operations`,
+    { field: 'operations', limit: actual },
   )
 }
 
