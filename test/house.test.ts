@@ -66,7 +66,7 @@ const livesIn: Record<string, (file: string) => boolean> = {
   libp2p: (file) => file === 'node/libp2p.ts',
   '@libp2p/': (file) => file.startsWith('node/'),
   msgpackr: (file) =>
-    file === 'node/wire.ts' || file === 'store/commands.ts' || file === 'api/operation-bodies.ts',
+    ['node/wire.ts', 'store/commands.ts', 'api/operation-bodies.ts', 'sdk/codec.ts'].includes(file),
   fastify: (file) => file.startsWith('api/'),
   '@fastify/': (file) => file.startsWith('api/'),
   level: (file) => file.startsWith('store/'),

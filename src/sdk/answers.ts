@@ -1,10 +1,19 @@
 // What the server's JSON means to the client. It came over a network, so every shape is checked before it is believed.
 
-import type { ClusterDescription, Deleted, KeyPage, Me, MemberDescription, Written } from '../api/protocol.ts'
+import {
+  type ClusterDescription,
+  type Deleted,
+  type KeyPage,
+  type Me,
+  type MemberDescription,
+  msgpackType,
+  type Written,
+} from '../api/protocol.ts'
 import { TrivetError } from '../errors.ts'
+import { unpack } from './codec.ts'
 import { type Answer, unknownOutcome } from './verdict.ts'
 
-type Fields = Readonly<Record<string, unknown>>
+export type Fields = Readonly<Record<string, unknown>>
 
 export function readSet(answer: Answer): Written {
   return read(answer, true, (body) => ({
@@ -96,7 +105,7 @@ function readDigest(from: Fields, name: string): { readonly index: number; reado
 }
 
 /** The field when it is there. JSON has no `undefined`, so that a server may write null for it. */
-function optional<Name extends string, T>(
+export function optional<Name extends string, T>(
   from: Fields,
   name: Name,
   parse: (from: Fields, name: string) => T,
@@ -109,10 +118,32 @@ function optional<Name extends string, T>(
 /** Runs `parse` over the body as JSON. What cannot be read leaves the outcome of a write unknown. */
 export function read<T>(answer: Answer, write: boolean, parse: (body: Fields) => T): T {
   try {
-    return parse(fields(JSON.parse(new TextDecoder().decode(answer.body))))
+    return parse(answer.result ?? fields(bodyOf(answer)))
   } catch (cause) {
     throw malformed(answer, write, cause)
   }
+}
+
+function bodyOf(answer: Answer): unknown {
+  if (isPacked(answer)) return unpack(answer.body)
+  const parsed: unknown = JSON.parse(new TextDecoder().decode(answer.body))
+  return parsed
+}
+
+function isPacked({ headers }: Answer): boolean {
+  return headers.get('Content-Type')?.toLowerCase().startsWith(msgpackType) === true
+}
+
+/**
+ * The answers of a batch, one for each of its operations. An answer that is none of a batch stands for each of them; one that
+ * cannot be read throws.
+ */
+export function unpackBatch(answer: Answer, count: number): readonly Answer[] {
+  if (answer.status !== 200) return Array.from({ length: count }, () => answer)
+  const results = list(fields(bodyOf(answer)), 'results')
+  if (results.length !== count)
+    throw new Error(`a batch of ${count} was answered with ${results.length} results`)
+  return results.map((result) => ({ ...answer, status: number(result, 'status'), result }))
 }
 
 /** The revision in an ETag. Compressing proxies put `W/` before it, which means nothing here. */
@@ -124,7 +155,7 @@ export function readRevision(answer: Answer): number {
   return revision
 }
 
-function fields(value: unknown): Fields {
+export function fields(value: unknown): Fields {
   if (typeof value !== 'object' || value === null) throw new Error('an object was expected')
   return { ...value }
 }
@@ -141,20 +172,21 @@ export function string(from: Fields, name: string): string {
   return value
 }
 
-function oneOf<T extends string>(from: Fields, name: string, allowed: readonly T[]): T {
+export function oneOf<T extends string>(from: Fields, name: string, allowed: readonly T[]): T {
   const value = allowed.find((one) => one === from[name])
   if (value === undefined) throw new Error(`${name} should be one of ${allowed.join(', ')}`)
   return value
 }
 
-function number(from: Fields, name: string): number {
-  const value = from[name]
+export function number(from: Fields, name: string): number {
+  const given = from[name]
+  const value = typeof given === 'bigint' ? Number(given) : given
   if (typeof value !== 'number' || !Number.isSafeInteger(value))
     throw new Error(`${name} should be an integer`)
   return value
 }
 
-function boolean(from: Fields, name: string): boolean {
+export function boolean(from: Fields, name: string): boolean {
   const value = from[name]
   if (typeof value !== 'boolean') throw new Error(`${name} should be true or false`)
   return value

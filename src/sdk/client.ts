@@ -1,13 +1,24 @@
 // The way in: a client of a cluster, which opens stores and asks about the cluster itself.
 
-import type { ClusterDescription, Me, NewMember } from '../api/protocol.ts'
-import { TrivetError } from '../errors.ts'
+import type { ClusterDescription, Me, NewMember, StoreDescription } from '../api/protocol.ts'
+import {
+  Administration,
+  type AppDescription,
+  type ChangeMemberOptions,
+  type MintedToken,
+  type NewStore,
+  type NewToken,
+  type TokenDescription,
+} from './administration.ts'
 import { read, readCluster, readMe, string } from './answers.ts'
 import { type Duration, toMilliseconds } from './duration.ts'
 import { parseEndpoints } from './endpoints.ts'
-import { queryString, storePath } from './paths.ts'
+import { storePath } from './paths.ts'
 import { type ApiRequest, type Fetch, Requester, type TokenSource } from './requester.ts'
-import { RemoteStore, type Store } from './store.ts'
+import { RestBackend } from './rest.ts'
+import { closed, RemoteStore } from './store.ts'
+import { TransactionBuilder } from './transaction.ts'
+import type { CallOptions, Store } from './types.ts'
 import type { Answer } from './verdict.ts'
 
 export type ConnectOptions = {
@@ -25,18 +36,49 @@ export type ConnectOptions = {
   readonly fetch?: Fetch | undefined
 }
 
-export type CallOptions = { readonly signal?: AbortSignal | undefined }
-
-/** `force`: also when the voters left are not known to make a quorum. */
-export type ChangeMemberOptions = CallOptions & { readonly force?: boolean | undefined }
-
 /** A client of one cluster. Methods reject as those of `Store` do. */
 export interface Client extends AsyncDisposable {
   /** Checks the grant: rejects with `access-denied`, or `no-such-store`. Each open gives a handle of its own. */
   open(name: string, options?: CallOptions): Promise<Store>
+  /**
+   * Begins a transaction over any of the token's stores; `commit` sends it.
+   *
+   * ```ts
+   * const { succeeded } = await client
+   *   .transaction()
+   *   .if(check.absent('carts', 'c1'))
+   *   .onSuccess(op.setJson('carts', 'c1', []), op.increment('carts', 'count'))
+   *   .commit()
+   * ```
+   */
+  transaction(): TransactionBuilder
   /** Who the token speaks for. */
   me(options?: CallOptions): Promise<Me>
-  /** The cluster as the node that answers sees it. */
+  /** The stores this token may open. */
+  stores(options?: CallOptions): Promise<readonly StoreDescription[]>
+  /** For admins, as all that follows. Rejects with `store-exists`. */
+  createStore(store: NewStore, options?: CallOptions): Promise<void>
+  /** Drops a store with all its keys. Rejects with `no-such-store`, and with `store-protected` for `default`. */
+  dropStore(name: string, options?: CallOptions): Promise<void>
+  /** All tokens, by name, without their secrets. */
+  tokens(options?: CallOptions): Promise<readonly TokenDescription[]>
+  /** Also for components that may mint, within their own grants. Rejects with `token-exists`. */
+  mintToken(token: NewToken, options?: CallOptions): Promise<MintedToken>
+  /** It is refused by every node once this resolves. */
+  revokeToken(name: string, options?: CallOptions): Promise<void>
+  /**
+   * Gives a token a new secret; the old one holds on for `overlap`. Not repeated when an answer is lost (`outcome-unknown`), because the new
+   * secret is lost with it: rotate again.
+   */
+  rotateToken(
+    name: string,
+    options?: CallOptions & { readonly overlap?: Duration | undefined },
+  ): Promise<MintedToken>
+  /** The Mattermost apps that have keys here. */
+  apps(options?: CallOptions): Promise<readonly AppDescription[]>
+  /** Removes an app with the keys and tokens of all its users. */
+  removeApp(id: string, options?: CallOptions): Promise<void>
+  /** The cluster as the node that answers sees it; for any token. */
   cluster(options?: CallOptions): Promise<ClusterDescription>
   /** Hands leadership to the member of this id; for admins. Rejects with `invalid-request` for one that cannot lead. */
   transferLeadership(to: string, options?: CallOptions): Promise<void>
@@ -87,10 +129,13 @@ export function connectRemote(
 
 export class RemoteClient implements Client {
   readonly #requester: Requester
-  #open = true
+  readonly #rest: RestBackend
+  readonly #administration = new Administration((request) => this.#send(request))
+  readonly #closed = new AbortController()
 
   constructor(requester: Requester) {
     this.#requester = requester
+    this.#rest = new RestBackend(requester)
   }
 
   async open(name: string, options: CallOptions = {}): Promise<RemoteStore> {
@@ -102,7 +147,15 @@ export class RemoteClient implements Client {
 
   /** The store without asking first: what is refused shows at its first use. */
   store(name: string): RemoteStore {
-    return new RemoteStore(name, this.#requester, () => this.#open)
+    return new RemoteStore(name, this.#rest, this.#closed.signal)
+  }
+
+  transaction(): TransactionBuilder {
+    const backend = (): RestBackend => {
+      this.#closed.signal.throwIfAborted()
+      return this.#rest
+    }
+    return new TransactionBuilder(backend, { conditions: [], onSuccess: [], onFailure: [] })
   }
 
   async me(options: CallOptions = {}): Promise<Me> {
@@ -115,35 +168,59 @@ export class RemoteClient implements Client {
     )
   }
 
-  async transferLeadership(to: string, options: CallOptions = {}): Promise<void> {
-    await this.#send({
-      method: 'POST',
-      path: '/v1/cluster/leader',
-      headers: { 'Content-Type': 'application/json' },
-      body: JSON.stringify({ to }),
-      effect: 'unguarded',
-      signal: options.signal,
-    })
+  stores(options: CallOptions = {}): Promise<readonly StoreDescription[]> {
+    return this.#administration.stores(options)
   }
 
-  async addMember(member: NewMember, { force, signal }: ChangeMemberOptions = {}): Promise<void> {
-    await this.#send({
-      method: 'POST',
-      path: `/v1/cluster/members${forced(force)}`,
-      headers: { 'Content-Type': 'application/json' },
-      body: JSON.stringify(member),
-      effect: 'unguarded',
-      signal,
-    })
+  createStore(store: NewStore, options: CallOptions = {}): Promise<void> {
+    return this.#administration.createStore(store, options)
   }
 
-  async removeMember(id: string, { force, signal }: ChangeMemberOptions = {}): Promise<void> {
-    const path = `/v1/cluster/members/${encodeURIComponent(id)}${forced(force)}`
-    await this.#send({ method: 'DELETE', path, effect: 'unguarded', signal })
+  dropStore(name: string, options: CallOptions = {}): Promise<void> {
+    return this.#administration.dropStore(name, options)
+  }
+
+  tokens(options: CallOptions = {}): Promise<readonly TokenDescription[]> {
+    return this.#administration.tokens(options)
+  }
+
+  mintToken(token: NewToken, options: CallOptions = {}): Promise<MintedToken> {
+    return this.#administration.mintToken(token, options)
+  }
+
+  revokeToken(name: string, options: CallOptions = {}): Promise<void> {
+    return this.#administration.revokeToken(name, options)
+  }
+
+  rotateToken(
+    name: string,
+    options: CallOptions & { readonly overlap?: Duration | undefined } = {},
+  ): Promise<MintedToken> {
+    return this.#administration.rotateToken(name, options)
+  }
+
+  apps(options: CallOptions = {}): Promise<readonly AppDescription[]> {
+    return this.#administration.apps(options)
+  }
+
+  removeApp(id: string, options: CallOptions = {}): Promise<void> {
+    return this.#administration.removeApp(id, options)
+  }
+
+  transferLeadership(to: string, options: CallOptions = {}): Promise<void> {
+    return this.#administration.transferLeadership(to, options)
+  }
+
+  addMember(member: NewMember, options: ChangeMemberOptions = {}): Promise<void> {
+    return this.#administration.addMember(member, options)
+  }
+
+  removeMember(id: string, options: ChangeMemberOptions = {}): Promise<void> {
+    return this.#administration.removeMember(id, options)
   }
 
   async close(): Promise<void> {
-    this.#open = false
+    if (!this.#closed.signal.aborted) this.#closed.abort(closed('The client'))
     this.#requester.close()
   }
 
@@ -152,11 +229,7 @@ export class RemoteClient implements Client {
   }
 
   async #send(request: ApiRequest): Promise<Answer> {
-    if (!this.#open) throw new TrivetError('invalid-store', 'The client is closed')
+    this.#closed.signal.throwIfAborted()
     return this.#requester.send(request)
   }
-}
-
-function forced(force: boolean | undefined): string {
-  return queryString({ force: force === true ? 'true' : undefined })
 }

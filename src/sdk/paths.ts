@@ -4,6 +4,10 @@ import { TrivetError } from '../errors.ts'
 
 /** The path of a store's routes. Throws `invalid-request` for a name that no store can have. */
 export function storePath(store: string): string {
+  return `/v1/stores/${checkStoreName(store)}`
+}
+
+export function checkStoreName(store: string): string {
   if (!/^[a-z][a-z0-9]*([-_][a-z0-9]+)*$/.test(store) || store.length > 63) {
     throw new TrivetError(
       'invalid-request',
@@ -11,27 +15,26 @@ export function storePath(store: string): string {
       { field: 'store' },
     )
   }
-  return `/v1/stores/${store}`
+  return store
 }
 
-/** The path of a key. Throws `invalid-key` for keys that no URL can carry. */
-export function keyPath(store: string, key: string): string {
-  if (key === '') throw new TrivetError('invalid-key', 'A key has at least one byte', { field: 'key' })
+/** The longest key that is put into a URL, as it stands there: many proxies stop at 8 KB in all. */
+const longestInPath = 6000
+
+/**
+ * The path of a key; undefined for one that no URL carries safely: with a segment `.` or `..`, which clients and proxies
+ * rewrite, or too long for them.
+ */
+export function keyPath(store: string, key: string): string | undefined {
   const segments = key.split('/')
-  if (segments.includes('.') || segments.includes('..')) {
-    throw new TrivetError(
-      'invalid-key',
-      `A key with a segment . or .. cannot be put in a URL, because clients and proxies rewrite such paths: ${JSON.stringify(key)}`,
-      { field: 'key' },
-    )
-  }
+  if (segments.includes('.') || segments.includes('..')) return undefined
   let path = encode(segments[0] ?? '', 'invalid-key', 'key')
   for (const [index, segment] of segments.slice(1).entries()) {
     // Proxies merge double slashes and drop trailing ones, which would silently name another key: those go escaped.
     const between = segments[index] !== '' && segment !== '' ? '/' : '%2F'
     path += between + encode(segment, 'invalid-key', 'key')
   }
-  return `${storePath(store)}/keys/${path}`
+  return path.length > longestInPath ? undefined : `${storePath(store)}/keys/${path}`
 }
 
 /** `?a=b&c=d` of the parameters that are defined; the empty string when none is. */

@@ -5,7 +5,10 @@ import { TrivetError } from '../errors.ts'
 import { readCluster, readSession } from './answers.ts'
 import { Discovery } from './discovery.ts'
 import { Endpoints } from './endpoints.ts'
+import type { SingleOperation } from './operations.ts'
+import { type HttpRequest, Packer, type Trip } from './packer.ts'
 import { KeyPerWrite, type Place, type Places, WriteSession } from './session.ts'
+import { sleep } from './sleep.ts'
 import {
   type Answer,
   type Effect,
@@ -22,15 +25,17 @@ export type Fetch = (url: string, init: RequestInit) => Promise<Response>
 /** The secret itself, or where to get it: asked before every request, so that it may be replaced meanwhile. */
 export type TokenSource = string | (() => string | Promise<string>)
 
-export type ApiRequest = {
-  readonly method: 'GET' | 'HEAD' | 'PUT' | 'POST' | 'DELETE'
-  /** From `/v1` on, encoded. */
-  readonly path: string
-  readonly headers?: Readonly<Record<string, string>>
-  readonly body?: Uint8Array<ArrayBuffer> | string
+/** What is asked, and how it may be sent again. */
+export type ApiRequest = Asking & {
   readonly effect: Effect
   readonly signal?: AbortSignal | undefined
 }
+
+type Asking =
+  /** `streams`: a 2xx has its body in `stream`, to be read on after the call has ended. */
+  | (HttpRequest & { readonly streams?: true })
+  /** An operation that may travel with others. `single` is its own route; undefined where its key fits into no URL. */
+  | { readonly operation: SingleOperation; readonly single: HttpRequest | undefined }
 
 const firstPauseMs = 25
 const longestPauseMs = 1000
@@ -72,6 +77,7 @@ export class Requester {
   readonly #random: () => number
   readonly #discovery: Discovery | undefined
   readonly #places: Places
+  readonly #packer = new Packer((...args) => this.#post(...args))
 
   constructor(options: RequesterOptions) {
     this.#endpoints = new Endpoints(options.endpoints, options.random)
@@ -90,9 +96,20 @@ export class Requester {
     })
   }
 
+  /** How long a call may take. */
+  get timeoutMs(): number {
+    return this.#timeoutMs
+  }
+
   /** Nothing is asked any more but by `send`. */
   close(): void {
     this.#discovery?.stop()
+  }
+
+  /** What came from this endpoint broke off, after its request had been answered. */
+  suspect(endpoint: string): void {
+    this.#endpoints.penalise(endpoint, performance.now())
+    this.#discovery?.trouble()
   }
 
   /**
@@ -205,10 +222,18 @@ export class Requester {
     }
     const onAbort = (): void => abort('caller')
     const timers = [setTimeout(() => abort('time'), left), setTimeout(() => abort('time'), patience)]
-    const progress = { sent: false, headers: () => clearTimeout(timers[1]) }
+    const progress = { sent: false }
+    const trip: Trip = {
+      patience,
+      signal: aborter.signal,
+      onSent: () => {
+        progress.sent = true
+      },
+      onHeaders: () => clearTimeout(timers[1]),
+    }
     request.signal?.addEventListener('abort', onAbort, { once: true })
     try {
-      const exchange = this.#exchange(call, { endpoint, patience, signal: aborter.signal, progress })
+      const exchange = this.#exchange(call, endpoint, trip)
       // Raced, so that neither a token source nor a fetch that ignores signals holds a call past its deadline.
       const answer = await Promise.race([exchange, rejection(aborter.signal)])
       const verdict = judgeAnswer(answer, request.effect)
@@ -234,35 +259,44 @@ export class Requester {
     }
   }
 
-  async #exchange(
-    { request, place }: Call,
-    way: {
-      readonly endpoint: string
-      readonly patience: number
-      readonly signal: AbortSignal
-      readonly progress: { sent: boolean; readonly headers: () => void }
-    },
+  #exchange({ request, place }: Call, endpoint: string, trip: Trip): Promise<Answer> {
+    if ('operation' in request) {
+      const { operation, single, effect } = request
+      return this.#packer.send({ endpoint, operation, single, effect, place, ...trip })
+    }
+    if (place === undefined) return this.#post(endpoint, request, trip)
+    const [name, value] = place.header()
+    return this.#post(endpoint, { ...request, headers: { ...request.headers, [name]: value } }, trip)
+  }
+
+  /** One exchange over HTTP. */
+  async #post(
+    endpoint: string,
+    request: HttpRequest & { readonly streams?: true },
+    trip: Trip,
   ): Promise<Answer> {
     const headers = new Headers(request.headers)
     const token = typeof this.#token === 'function' ? await this.#token() : this.#token
     if (token !== undefined) headers.set('Authorization', `Bearer ${checkToken(token)}`)
-    if (place !== undefined) headers.set(...place.header())
-    headers.set(fieldNames.timeout, `${serverTimeout(way.patience)}ms`)
-    way.signal.throwIfAborted()
-    way.progress.sent = true
-    const response = await this.#fetch(`${way.endpoint}${request.path}`, {
+    headers.set(fieldNames.timeout, `${serverTimeout(trip.patience)}ms`)
+    trip.signal.throwIfAborted()
+    trip.onSent()
+    const response = await this.#fetch(`${endpoint}${request.path}`, {
       method: request.method,
       headers,
       ...(request.body === undefined ? {} : { body: request.body }),
-      signal: way.signal,
+      signal: trip.signal,
       // No answer of ours is a redirect, no cookie or cache of a browser has a say in a read.
       redirect: 'manual',
       credentials: 'omit',
       cache: 'no-store',
     })
-    way.progress.headers()
-    const body = new Uint8Array(await response.arrayBuffer())
-    return { status: response.status, headers: response.headers, body, endpoint: way.endpoint }
+    trip.onHeaders()
+    const { status } = response
+    const answer = { status, headers: response.headers, endpoint }
+    if (request.streams === true && response.ok && response.body !== null)
+      return { ...answer, body: new Uint8Array(0), stream: response.body }
+    return { ...answer, body: new Uint8Array(await response.arrayBuffer()) }
   }
 }
 
@@ -293,21 +327,5 @@ function checkToken(token: string): string {
 function rejection(signal: AbortSignal): Promise<never> {
   return new Promise((_, reject) => {
     signal.addEventListener('abort', () => reject(signal.reason), { once: true })
-  })
-}
-
-async function sleep(milliseconds: number, signal: AbortSignal | undefined): Promise<void> {
-  signal?.throwIfAborted()
-  if (milliseconds <= 0) return
-  await new Promise<void>((resolve, reject) => {
-    const onAbort = (): void => {
-      clearTimeout(timer)
-      reject(signal?.reason)
-    }
-    const timer = setTimeout(() => {
-      signal?.removeEventListener('abort', onAbort)
-      resolve()
-    }, milliseconds)
-    signal?.addEventListener('abort', onAbort, { once: true })
   })
 }

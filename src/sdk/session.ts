@@ -13,10 +13,19 @@ const longestIdleMs = 5 * 60_000
 export type Place = {
   /** The header's name and value, to be asked for at each try: what is acknowledged grows. */
   readonly header: () => readonly [name: string, value: string]
+  /** Its number in a session, for one that travels with others of it; undefined where it has a key of its own. */
+  readonly numbered: Numbered | undefined
   /** The write is answered, or given up: its outcome need not be kept. */
   readonly end: () => void
   /** The server does not know the session any more: other writes get places in a new one. */
   readonly expired: () => void
+}
+
+type Numbered = {
+  readonly session: string
+  readonly seq: number
+  /** The header of several writes of the session, each of which has its own `seq` beside it. */
+  readonly header: () => readonly [name: string, value: string]
 }
 
 /** Gives every write its place. */
@@ -32,7 +41,12 @@ export class KeyPerWrite implements Places {
   async take(): Promise<Place> {
     const bytes = crypto.getRandomValues(new Uint8Array(16))
     const key = Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('')
-    return { header: () => [fieldNames.idempotencyKey, key], end: () => {}, expired: () => {} }
+    return {
+      header: () => [fieldNames.idempotencyKey, key],
+      numbered: undefined,
+      end: () => {},
+      expired: () => {},
+    }
   }
 }
 
@@ -68,6 +82,11 @@ export class WriteSession implements Places {
   #place(session: Opened, seq: number): Place {
     return {
       header: () => [fieldNames.session, session.header(seq)],
+      numbered: {
+        session: session.id,
+        seq,
+        header: () => [fieldNames.session, session.sharedHeader()],
+      },
       end: () => session.end(seq),
       expired: () => {
         if (this.#current === session) this.#current = undefined
@@ -117,8 +136,17 @@ class Opened {
     return this.#last
   }
 
+  /** Empty while it is being opened. */
+  get id(): string {
+    return this.#id ?? ''
+  }
+
   header(seq: number): string {
     return `${this.#id}; seq=${seq}; acked=${this.#acked}`
+  }
+
+  sharedHeader(): string {
+    return `${this.#id}; acked=${this.#acked}`
   }
 
   end(seq: number): void {

@@ -1,107 +1,46 @@
-// A store as its user sees it, and the one behind REST.
+// The handle on a store: what is given is checked and copied here, what stands behind carries it out.
 
-import {
-  type Deleted,
-  defaultContentType,
-  headers as fieldNames,
-  type KeyPage,
-  pageLimits,
-  type Written,
-} from '../api/protocol.ts'
+import { type Deleted, type KeyPage, operationLimits, type Written } from '../api/protocol.ts'
 import { TrivetError } from '../errors.ts'
-import { readDelete, readListing, readRevision, readSet } from './answers.ts'
-import { keyPath, queryString, storePath } from './paths.ts'
-import type { ApiRequest, Requester } from './requester.ts'
-import type { Answer } from './verdict.ts'
+import type { Backend } from './backend.ts'
+import { type Cas, KeyCas } from './cas.ts'
+import { checkRevision, conditionsOf, jsonText, type Operation, op, wellFormed } from './operations.ts'
+import type { RestBackend } from './rest.ts'
+import { mostFilters } from './subscription.ts'
+import { tooMany } from './transaction.ts'
+import { type StandardSchema, type TypedOptions, TypedStore } from './typed.ts'
+import type {
+  Bytes,
+  CallOptions,
+  DeleteOptions,
+  Entry,
+  IncrementOptions,
+  KeysOptions,
+  NewEntry,
+  Range,
+  ReadOptions,
+  SetOptions,
+  Store,
+  TouchOptions,
+  Value,
+  WatchEvent,
+  WatchOptions,
+} from './types.ts'
 
-/** What can be stored. A string is stored as UTF-8 with type `text/plain; charset=utf-8`, unless told otherwise. */
-export type Value = string | Uint8Array | ArrayBuffer
-
-export type ReadOptions = {
-  /** `linearizable` (the default): every write acknowledged before the call is seen. `stale`: what this node has. */
-  readonly consistency?: 'linearizable' | 'stale' | undefined
-  /** Wait until the node has applied this revision: a `stale` read then sees at least that. */
-  readonly minRevision?: number | undefined
-  readonly signal?: AbortSignal | undefined
-}
-
-export type DeleteOptions = {
-  /** Only if the key's revision is this one; otherwise `condition-failed`, with the current revision. */
-  readonly ifRevision?: number | undefined
-  readonly signal?: AbortSignal | undefined
-}
-
-export type SetOptions = DeleteOptions & {
-  /** The media type to store beside the value. */
-  readonly contentType?: string | undefined
-  /** Only if the key is missing; otherwise `condition-failed`. Excludes `ifRevision`. */
-  readonly ifAbsent?: boolean | undefined
-}
-
-/** Bounds are by the bytes of UTF-8, not by JavaScript's order of strings. */
-export type KeysOptions = ReadOptions & {
-  readonly prefix?: string | undefined
-  /** Inclusive. */
-  readonly start?: string | undefined
-  /** Exclusive. */
-  readonly end?: string | undefined
-  /** Last key first. */
-  readonly reverse?: boolean | undefined
-}
-
-export type Entry = {
-  readonly key: string
-  readonly value: Uint8Array<ArrayBuffer>
-  /** The revision that last wrote the key: what `ifRevision` compares with. */
-  readonly revision: number
-  readonly contentType: string
-  /** Absent when it does not expire. */
-  readonly expires?: Date
-}
-
-/**
- * A named keyspace. A missing key is `undefined` or `false`, never an error. Every method rejects with a `TrivetError`
- * when the store refuses or cannot be asked, and with the signal's reason when aborted. A write goes through the client's
- * session and is sent again until its outcome is known, and applied once; only when time or the signal ends that early does
- * it say `outcome-unknown`, because it may still take effect.
- */
-export interface Store extends AsyncDisposable {
+/** A handle on a store of some backend. `owner` aborts when the client or node behind it is closed. */
+export class StoreHandle implements Store {
   readonly name: string
-  get(key: string, options?: ReadOptions): Promise<Uint8Array<ArrayBuffer> | undefined>
-  /** Rejects with a `TypeError` when the value is not UTF-8. */
-  getText(key: string, options?: ReadOptions): Promise<string | undefined>
-  /** Rejects with a `SyntaxError` when the value is not JSON. `T` is the caller's word for what was stored. */
-  getJson<T = unknown>(key: string, options?: ReadOptions): Promise<T | undefined>
-  getEntry(key: string, options?: ReadOptions): Promise<Entry | undefined>
-  set(key: string, value: Value, options?: SetOptions): Promise<Written>
-  /** Stores `JSON.stringify(value)` as `application/json`. Throws a `TypeError` for what JSON has no text for. */
-  setJson(key: string, value: unknown, options?: Omit<SetOptions, 'contentType'>): Promise<Written>
-  /** Deleting what is missing is no error. */
-  delete(key: string, options?: DeleteOptions): Promise<Deleted>
-  exists(key: string, options?: ReadOptions): Promise<boolean>
-  /**
-   * The keys in the order of their bytes, fetched 1,000 at a time. Each page is consistent at its own revision; keys
-   * written or deleted while one iterates may or may not show.
-   */
-  getKeys(options?: KeysOptions): AsyncIterable<string>
-  /** Afterwards every method rejects with `invalid-store`. Calls under way end as they would have. Twice is fine. */
-  close(): Promise<void>
-}
+  readonly #backend: Backend
+  readonly #closed = new AbortController()
+  readonly #over: AbortSignal
 
-/** A store reached through REST. `isOpen` is false once the client behind it is closed. */
-export class RemoteStore implements Store {
-  readonly name: string
-  readonly #requester: Requester
-  readonly #clientIsOpen: () => boolean
-  #open = true
-
-  constructor(name: string, requester: Requester, clientIsOpen: () => boolean) {
+  constructor(name: string, backend: Backend, owner: AbortSignal) {
     this.name = name
-    this.#requester = requester
-    this.#clientIsOpen = clientIsOpen
+    this.#backend = backend
+    this.#over = AbortSignal.any([this.#closed.signal, owner])
   }
 
-  async get(key: string, options: ReadOptions = {}): Promise<Uint8Array<ArrayBuffer> | undefined> {
+  async get(key: string, options: ReadOptions = {}): Promise<Bytes | undefined> {
     return (await this.getEntry(key, options))?.value
   }
 
@@ -126,41 +65,16 @@ export class RemoteStore implements Store {
   }
 
   async getEntry(key: string, options: ReadOptions = {}): Promise<Entry | undefined> {
-    const answer = await this.#read('GET', key, options)
-    if (answer === undefined) return undefined
-    const expires = answer.headers.get(fieldNames.expires)
-    return {
-      key,
-      value: answer.body,
-      revision: readRevision(answer),
-      contentType: answer.headers.get('Content-Type') ?? defaultContentType,
-      ...(expires === null ? {} : { expires: new Date(expires) }),
-    }
+    return this.backend.get(op.get(this.name, key), checkRead(options))
   }
 
   async exists(key: string, options: ReadOptions = {}): Promise<boolean> {
-    const answer = await this.#read('HEAD', key, options)
-    if (answer === undefined) return false
-    readRevision(answer)
-    return true
+    return this.backend.exists(op.exists(this.name, key), checkRead(options))
   }
 
   async set(key: string, value: Value, options: SetOptions = {}): Promise<Written> {
-    const text = typeof value === 'string'
-    const contentType = options.contentType ?? (text ? 'text/plain; charset=utf-8' : defaultContentType)
-    const body = text ? new TextEncoder().encode(value) : copyOf(value)
-    const headers = { ...conditions(options), 'Content-Type': checkContentType(contentType) }
-    const { signal } = options
-    return readSet(
-      await this.#send({
-        method: 'PUT',
-        path: keyPath(this.name, key),
-        headers,
-        body,
-        effect: 'once',
-        signal,
-      }),
-    )
+    const operation = { ...op.set(this.name, key, value, options), ...conditionsOf(options) }
+    return this.backend.set(operation, options)
   }
 
   async setJson(
@@ -168,113 +82,178 @@ export class RemoteStore implements Store {
     value: unknown,
     options: Omit<SetOptions, 'contentType'> = {},
   ): Promise<Written> {
-    const text: string | undefined = JSON.stringify(value)
-    if (text === undefined) throw new TypeError(`JSON has no text for this value of ${JSON.stringify(key)}`)
-    return this.set(key, text, { ...options, contentType: 'application/json' })
+    return this.set(key, jsonText(key, value), { ...options, contentType: 'application/json' })
   }
 
   async delete(key: string, options: DeleteOptions = {}): Promise<Deleted> {
-    const { signal } = options
-    const path = keyPath(this.name, key)
-    return readDelete(
-      await this.#send({ method: 'DELETE', path, headers: conditions(options), effect: 'once', signal }),
-    )
+    return this.backend.delete({ ...op.delete(this.name, key), ...conditionsOf(options) }, options)
+  }
+
+  async increment(key: string, delta: number | bigint = 1, options: IncrementOptions = {}): Promise<bigint> {
+    const operation = { ...op.increment(this.name, key, delta, options), ...conditionsOf(options) }
+    return (await this.backend.increment(operation, options)).value
+  }
+
+  async touch(key: string, options: TouchOptions): Promise<{ readonly expires?: Date } | undefined> {
+    return this.backend.touch({ ...op.touch(this.name, key, options), ...conditionsOf(options) }, options)
   }
 
   async *getKeys(options: KeysOptions = {}): AsyncGenerator<string, void, undefined> {
-    for await (const page of this.pages(options)) for (const { key } of page.keys) yield key
+    const query = { ...checkKeys(options), values: false }
+    for await (const { key } of this.backend.list(this.name, query)) yield key
   }
 
-  /** The listing as it comes, a page at a time. */
-  async *pages(options: KeysOptions = {}): AsyncGenerator<KeyPage, void, undefined> {
-    const { prefix, start, end, reverse, signal } = options
-    let cursor: string | undefined
-    do {
-      const query = queryString({
-        prefix,
-        start,
-        end,
-        reverse: reverse === true ? 'true' : undefined,
-        limit: String(pageLimits.defaultKeys),
-        cursor,
-        ...consistency(options),
+  async *entries(options: KeysOptions = {}): AsyncGenerator<Entry, void, undefined> {
+    for await (const { value, ...row } of this.backend.list(this.name, {
+      ...checkKeys(options),
+      values: true,
+    })) {
+      if (value === undefined) throw new Error('a listing with values came without them')
+      yield { ...row, value }
+    }
+  }
+
+  async getMany(keys: Iterable<string>, options: CallOptions = {}): Promise<(Bytes | undefined)[]> {
+    const done = await this.#all(
+      Array.from(keys, (key) => op.get(this.name, key)),
+      options,
+    )
+    return done.results.map((result) => (result.op === 'get' ? result.entry?.value : undefined))
+  }
+
+  async setMany(
+    entries: Iterable<NewEntry | readonly [key: string, value: Value]>,
+    options: CallOptions = {},
+  ): Promise<{ readonly revision: number }> {
+    const operations = Array.from(entries, (entry) => {
+      const { key, value, ...more } = isPair(entry) ? { key: entry[0], value: entry[1] } : entry
+      return op.set(this.name, key, value, more)
+    })
+    const { revision } = await this.#all(operations, options)
+    return { revision }
+  }
+
+  async deleteMany(
+    keys: Iterable<string>,
+    options: CallOptions = {},
+  ): Promise<{ readonly revision: number; readonly deleted: number }> {
+    const done = await this.#all(
+      Array.from(keys, (key) => op.delete(this.name, key)),
+      options,
+    )
+    const deleted = done.results.filter((result) => result.op === 'delete' && result.deleted).length
+    return { revision: done.revision, deleted }
+  }
+
+  async deleteRange(
+    range: Range,
+    options: CallOptions = {},
+  ): Promise<{ readonly revision: number; readonly deleted: number }> {
+    const prefix = 'prefix' in range ? wellFormed(range.prefix, 'prefix') : ''
+    if (prefix === '' && !('all' in range)) {
+      throw new TrivetError('invalid-request', 'An empty prefix is every key: say { all: true } for that', {
+        field: 'prefix',
       })
-      const path = `${storePath(this.name)}/keys${query}`
-      const headers = { Accept: 'application/json' }
-      const page = readListing(await this.#send({ method: 'GET', path, headers, effect: 'none', signal }))
-      yield page
-      cursor = page.cursor
-    } while (cursor !== undefined)
+    }
+    return this.backend.deleteRange(this.name, prefix, options)
+  }
+
+  cas(key: string): Cas {
+    return new KeyCas(this, key)
+  }
+
+  async *watch(options: WatchOptions = {}): AsyncGenerator<WatchEvent, void, undefined> {
+    const { backend } = this
+    const signal = options.signal === undefined ? this.#over : AbortSignal.any([options.signal, this.#over])
+    yield* backend.watch(this.name, { ...checkWatch(options), signal })
+  }
+
+  typed<Input, Output>(
+    schema: StandardSchema<Input, Output>,
+    options: TypedOptions = {},
+  ): TypedStore<Input, Output> {
+    return new TypedStore(this, schema, options)
   }
 
   async close(): Promise<void> {
-    this.#open = false
+    if (!this.#closed.signal.aborted) this.#closed.abort(closed(`The handle on the store ${this.name}`))
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close()
   }
 
-  async #read(method: 'GET' | 'HEAD', key: string, options: ReadOptions): Promise<Answer | undefined> {
-    const path = keyPath(this.name, key) + queryString(consistency(options))
-    try {
-      return await this.#send({ method, path, effect: 'none', signal: options.signal })
-    } catch (error) {
-      if (error instanceof TrivetError && error.code === 'no-such-key') return undefined
-      throw error
-    }
+  /** Throws `invalid-store` once the handle or what it belongs to is closed. */
+  protected get backend(): Backend {
+    this.#over.throwIfAborted()
+    return this.#backend
   }
 
-  async #send(request: ApiRequest): Promise<Answer> {
-    if (!this.#open || !this.#clientIsOpen()) {
-      throw new TrivetError('invalid-store', `The handle on the store ${this.name} is closed`)
-    }
-    return this.#requester.send(request)
+  #all(
+    operations: readonly Operation[],
+    options: CallOptions,
+  ): Promise<Awaited<ReturnType<Backend['transact']>>> {
+    const { backend } = this
+    if (operations.length > operationLimits.operations) throw tooMany(operations.length)
+    return backend.transact({ conditions: [], onSuccess: operations, onFailure: [] }, options)
   }
 }
 
-/** A copy, so that what the caller does with its buffer meanwhile is not what another try sends. */
-function copyOf(value: Uint8Array | ArrayBuffer): Uint8Array<ArrayBuffer> {
-  if (value instanceof ArrayBuffer) return new Uint8Array(value.slice(0))
-  if (value instanceof Uint8Array) return new Uint8Array(value)
-  throw new TypeError('A value is a string, a Uint8Array or an ArrayBuffer')
-}
+/** A store over the network, with more of the protocol to see: for the command line. */
+export class RemoteStore extends StoreHandle {
+  readonly #rest: RestBackend
 
-function consistency(options: ReadOptions): Readonly<Record<string, string | undefined>> {
-  const { minRevision } = options
-  if (minRevision !== undefined) checkRevision(minRevision, 'minRevision')
-  return {
-    consistency: options.consistency,
-    minRevision: minRevision === undefined ? undefined : String(minRevision),
+  constructor(name: string, rest: RestBackend, owner: AbortSignal) {
+    super(name, rest, owner)
+    this.#rest = rest
+  }
+
+  /** The listing in pages, each from a revision of its own. */
+  async *pages(options: KeysOptions = {}): AsyncGenerator<KeyPage, void, undefined> {
+    void this.backend
+    yield* this.#rest.pages(this.name, checkKeys(options))
   }
 }
 
-function conditions(options: SetOptions): Readonly<Record<string, string>> {
-  const { ifRevision, ifAbsent } = options
-  if (ifRevision === undefined) return ifAbsent === true ? { 'If-None-Match': '*' } : {}
-  if (ifAbsent === true) {
-    throw new TrivetError('invalid-request', 'ifRevision and ifAbsent exclude each other', {
-      field: 'ifAbsent',
+/** What calls reject with after a close. */
+export function closed(what: string): TrivetError {
+  return new TrivetError('invalid-store', `${what} is closed`)
+}
+
+function isPair(
+  entry: NewEntry | readonly [key: string, value: Value],
+): entry is readonly [key: string, value: Value] {
+  return Array.isArray(entry)
+}
+
+function checkRead<Options extends ReadOptions>(options: Options): Options {
+  if (options.minRevision !== undefined) checkRevision(options.minRevision, 'minRevision')
+  return options
+}
+
+function checkKeys(options: KeysOptions): KeysOptions {
+  for (const field of ['prefix', 'start', 'end'] as const) wellFormed(options[field] ?? '', field)
+  return checkRead(options)
+}
+
+function checkWatch(options: WatchOptions): WatchOptions {
+  const { from, snapshot, prefix = [], key = [] } = options
+  const filters = [prefix, key].flat()
+  for (const filter of filters) wellFormed(filter, 'prefix')
+  if (filters.length > mostFilters) {
+    throw new TrivetError('invalid-request', `A watch has at most ${mostFilters} prefixes and keys`, {
+      field: 'prefix',
+      limit: mostFilters,
+      actual: filters.length,
     })
   }
-  checkRevision(ifRevision, 'ifRevision')
-  return { 'If-Match': `"${ifRevision}"` }
-}
-
-function checkRevision(revision: number, field: string): void {
-  if (Number.isSafeInteger(revision) && revision > 0) return
-  throw new TrivetError('invalid-request', `${field} must be a positive integer; it is ${revision}`, {
-    field,
-  })
-}
-
-function checkContentType(contentType: string): string {
-  if (/^[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?$/.test(contentType)) return contentType
-  throw new TrivetError(
-    'invalid-request',
-    'contentType must be a media type in printable ASCII, at most 255 bytes',
-    {
-      field: 'contentType',
-    },
-  )
+  if (from !== undefined && snapshot === true) {
+    throw new TrivetError('invalid-request', 'from and snapshot exclude each other', { field: 'snapshot' })
+  }
+  if (from !== undefined && !/^\d{1,16}(\.\d{1,10})?$/.test(String(from))) {
+    throw new TrivetError('invalid-request', `from must be a revision or the id of an event; it is ${from}`, {
+      field: 'from',
+    })
+  }
+  return options
 }

@@ -1,14 +1,19 @@
 // What an answer, or the lack of one, proves: done, safe to try again, refused, or a write nobody can tell the outcome of.
 
-import { headers as fieldNames } from '../api/protocol.ts'
+import { headers as fieldNames, msgpackType } from '../api/protocol.ts'
 import { type ErrorCode, isErrorCode, TrivetError } from '../errors.ts'
+import { unpack } from './codec.ts'
 
-/** A whole answer of 2xx. */
+/** A whole answer. */
 export type Answer = {
   readonly status: number
   readonly headers: Headers
   readonly body: Uint8Array<ArrayBuffer>
   readonly endpoint: string
+  /** What a batch has of this operation: `status` is its own then, `headers` those of the batch, and there is no body. */
+  readonly result?: Readonly<Record<string, unknown>>
+  /** The body of a request that streams, which is still to come. */
+  readonly stream?: ReadableStream<Uint8Array<ArrayBuffer>>
 }
 
 /**
@@ -64,10 +69,13 @@ export function judgeAnswer(answer: Answer, effect: Effect): Verdict {
   if (problem !== undefined && [503, 429, 507].includes(problem.status)) return again
   if (effect === 'once' && error.code === 'session-expired') return { type: 'expired', error }
   // These were decided when the write was applied. Other refusals may have come from before that, and concern this try alone.
-  const settled =
-    problem !== undefined &&
-    ([409, 412].includes(problem.status) || answer.headers.get(fieldNames.replayed) === 'true')
+  const settled = problem !== undefined && ([409, 412].includes(problem.status) || isReplayed(answer))
   return { type: 'failed', error, suspect: false, settled }
+}
+
+/** Whether it was decided before: the answer is the first one's, without what it read. */
+function isReplayed({ headers, result }: Answer): boolean {
+  return result === undefined ? headers.get(fieldNames.replayed) === 'true' : result['replayed'] === true
 }
 
 /** Whether who wrote the answer to a write cannot know if it went on to a log. */
@@ -114,19 +122,26 @@ export function unknownOutcome(why: string, cause?: unknown): TrivetError {
 
 /** The server's own error; undefined when the answer is not one that a Trivet node wrote. */
 function readProblem(answer: Answer): TrivetError | undefined {
-  const problem = parseObject(answer)
-  const code = answer.headers.get(fieldNames.error) ?? problem?.['code']
+  const problem = answer.result ?? parseObject(answer) ?? {}
+  // A HEAD has no body: the code in its header is all there is to say.
+  const code = problem['code'] ?? answer.headers.get(fieldNames.error)
   if (typeof code !== 'string' || !isErrorCode(code)) return undefined
+  return problemError({ ...problem, code }, answer.endpoint)
+}
+
+/** The error that a problem's fields tell of; `internal` for a code that is none. */
+export function problemError(problem: Readonly<Record<string, unknown>>, endpoint: string): TrivetError {
   const text = (name: string): string | undefined => {
-    const value = problem?.[name]
+    const value = problem[name]
     return typeof value === 'string' ? value : undefined
   }
   const count = (name: string): number | undefined => {
-    const value = problem?.[name]
-    return typeof value === 'number' ? value : undefined
+    const value = problem[name]
+    return typeof value === 'number' || typeof value === 'bigint' ? Number(value) : undefined
   }
-  // A HEAD has no body: the code in its header is all there is to say.
-  return new TrivetError(code, text('detail') ?? text('title') ?? `${answer.endpoint} answered ${code}`, {
+  const given = text('code') ?? ''
+  const code = isErrorCode(given) ? given : 'internal'
+  return new TrivetError(code, text('detail') ?? text('title') ?? `${endpoint} answered ${given}`, {
     field: text('field'),
     limit: count('limit'),
     actual: count('actual'),
@@ -136,12 +151,14 @@ function readProblem(answer: Answer): TrivetError | undefined {
 }
 
 function parseObject(answer: Answer): Readonly<Record<string, unknown>> | undefined {
-  if (!/^application\/(problem\+)?json\b/i.test(answer.headers.get('Content-Type') ?? '')) return undefined
+  const type = answer.headers.get('Content-Type')?.toLowerCase() ?? ''
+  const packed = type.startsWith(msgpackType)
+  if (!packed && !/^application\/(problem\+)?json\b/.test(type)) return undefined
   try {
-    const parsed: unknown = JSON.parse(new TextDecoder().decode(answer.body))
+    const parsed: unknown = packed ? unpack(answer.body) : JSON.parse(new TextDecoder().decode(answer.body))
     return typeof parsed === 'object' && parsed !== null ? { ...parsed } : undefined
   } catch {
-    // Not JSON after all, so not a problem of ours: the caller judges by status.
+    // Not what it says, so not a problem of ours: the caller judges by status.
     return undefined
   }
 }

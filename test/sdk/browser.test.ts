@@ -5,6 +5,8 @@ import { mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { promisify } from 'node:util'
+import { gzipSync } from 'node:zlib'
+import { rolldown } from 'rolldown'
 import { expect, it } from 'vitest'
 
 const root = resolve(import.meta.dirname, '../..')
@@ -28,7 +30,7 @@ async function graph(entry: string): Promise<Map<string, string[]>> {
   return files
 }
 
-it('imports nothing but its own files, errors, durations and the protocol', async () => {
+it('imports nothing but its own files, errors, durations, the protocol and the codec of MessagePack', async () => {
   const files = await graph(join(root, 'src/sdk/index.ts'))
   const names = [...files.keys()].map((file) => file.slice(root.length + 1))
   expect(names.filter((name) => !name.startsWith('src/sdk/')).sort()).toEqual([
@@ -37,7 +39,24 @@ it('imports nothing but its own files, errors, durations and the protocol', asyn
     'src/errors.ts',
   ])
   expect(names.filter((name) => name.startsWith('src/sdk/')).length).toBeGreaterThan(5)
-  expect([...files.values()].flat()).toEqual([])
+  expect([...files.values()].flat()).toEqual(['msgpackr'])
+})
+
+it('is small once it is bundled, and asks for nothing of Node', async () => {
+  const bundle = await rolldown({
+    input: join(root, 'src/sdk/index.ts'),
+    platform: 'browser',
+    // What is found only where it is looked for by its name is none of ours: msgpackr asks for an optional add-on.
+    onLog: (_level, log) => expect.fail(log.message),
+  })
+  const { output } = await bundle.generate({ format: 'esm', minify: true })
+  const [chunk, ...more] = output
+  expect(more).toEqual([])
+  expect(chunk.imports).toEqual([])
+  const bytes = gzipSync(chunk.code).length
+  // A lazy second look where it grows: most of it is the codec.
+  expect(bytes).toBeGreaterThan(5000)
+  expect(bytes).toBeLessThan(32_000)
 })
 
 it('type-checks with the types of a browser alone', async () => {

@@ -2,7 +2,12 @@
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { Packr } from 'msgpackr'
 import type { NewMember } from '../../src/api/protocol.ts'
+import { type Asked, failed, isWrite, type Keyspace, MemoryKeys, type Result } from './memory-keys.ts'
+import { serveWatch, type WatchControl } from './memory-watch.ts'
+
+const codec = new Packr({ useRecords: false, int64AsType: 'bigint' })
 
 /** What goes wrong with the next request that `on` (default: any but the opening of a session) lets in. */
 export type Fault = { readonly on?: (request: SeenRequest) => boolean } & (
@@ -24,16 +29,13 @@ export type SeenRequest = {
   readonly headers: IncomingMessage['headers']
 }
 
-type Stored = { readonly value: Buffer; readonly contentType: string; readonly revision: number }
-
 /** What a session of the server keeps. */
 type Session = { floor: number; readonly replies: Map<number, Reply> }
 
 type Reply = { status: number; headers: Record<string, string>; body: Buffer }
 
 /** What several servers share, as the nodes of a cluster do. */
-export class MemoryState {
-  revision = 0
+export class MemoryState extends MemoryKeys {
   leader = 'n1'
   /** Who answers, as it sees itself. */
   self = 'n1'
@@ -47,9 +49,6 @@ export class MemoryState {
     ['n3', {}],
   ])
   readonly learners = new Set<string>()
-  readonly stores = new Map<string, Map<string, Stored>>([['default', new Map()]])
-  /** Writes that took effect. */
-  writes = 0
   /** Sessions ever opened. */
   opened = 0
   /** By id; a test may take one away, as ten minutes would. */
@@ -58,6 +57,9 @@ export class MemoryState {
   readonly keys = new Map<string, Reply>()
   /** The headers of session that writes came with. */
   readonly numbers: string[] = []
+  readonly watch: WatchControl = { oldest: 1, progressMs: 20, streams: new Set() }
+  /** Bodies of the administration's writes, in order. */
+  readonly administered: { readonly what: string; readonly body: unknown }[] = []
   /** Secrets, and which stores they open; an admin opens all. */
   readonly tokens = new Map<string, 'admin' | readonly string[]>([['secret', 'admin']])
 }
@@ -68,6 +70,9 @@ export class MemoryServer {
   readonly faults: Fault[] = []
   readonly seen: SeenRequest[] = []
   draining = false
+  /** The sizes of the batches that came, and the largest that is taken. */
+  readonly batches: number[] = []
+  largestBatch = 1000
   #server: Server
   #port = 0
 
@@ -110,6 +115,7 @@ export class MemoryServer {
     if (fault?.type === 'cutBefore') return void request.socket.destroy()
     const body = await bodyOf(request)
     if (fault?.type === 'slow') await new Promise((resolve) => setTimeout(resolve, fault.milliseconds))
+    if (fault === undefined && this.#watches(seen, response)) return
     let reply: Reply
     if (fault?.type === 'foreign') {
       reply = { status: fault.status, headers: { ...fault.headers }, body: Buffer.from('<h1>proxy</h1>') }
@@ -155,15 +161,32 @@ export class MemoryServer {
       this.state.sessions.set(session, { floor: 0, replies: new Map() })
       return json(201, { session })
     }
+    if (/^\/v1\/(tokens|apps|stores$)/.test(path)) return this.#administer(request, path, body)
+    if (path === '/v1/batch') return this.#batch(request, body, grants)
+    if (path === '/v1/transactions') {
+      const asked = decoded(request, body) as Parameters<MemoryKeys['transaction']>[0]
+      const write = (): Reply => packed(this.state.transaction(asked))
+      return [...asked.then, ...asked.else].some(({ op }) => isWrite(op))
+        ? this.#once(request, write)
+        : write()
+    }
     const [, name = '', rest] = /^\/v1\/stores\/([^/]+)(\/.*)?$/.exec(path) ?? []
     if (grants !== 'admin' && !grants.includes(name)) return problem(403, 'access-denied')
     const store = this.state.stores.get(name)
     if (store === undefined) return problem(404, 'no-such-store')
+    if (rest === undefined && request.method === 'DELETE') return this.#administer(request, path, body)
     if (rest === undefined) return json(200, { name, keys: store.size, bytes: 0 })
-    if (rest === '/keys') return this.#list(store, query)
-    const key = decodeURIComponent(rest.slice('/keys/'.length))
-    if (request.method === 'GET' || request.method === 'HEAD') return this.#key(store, key, request, body)
-    return this.#once(request, () => this.#key(store, key, request, body))
+    if (rest === '/keys' && request.method === 'DELETE') {
+      return this.#once(request, () => plain(this.state.deleteRange(name, query.get('prefix') ?? '')))
+    }
+    if (rest === '/keys') return this.#list(store, query, request.headers.accept ?? '')
+    const [, key = '', verb] = /^\/keys\/(.*?)(?:\/(increment|touch))?$/.exec(rest) ?? []
+    const asked = { store: name, key: decodeURIComponent(verb === undefined ? rest.slice(6) : key) }
+    if (request.method === 'GET' || request.method === 'HEAD')
+      return keyAnswer(this.state.single({ op: 'get', ...asked }))
+    const ttl = query.get('ttl')
+    const operation = { ...asked, ...conditions(request), ...(ttl === null ? {} : { ttl }) }
+    return this.#once(request, () => plain(this.state.single(ofRoute(request, { verb, operation, body }))))
   }
 
   /** Every write is to come with its number, and takes effect once. */
@@ -171,20 +194,51 @@ export class MemoryServer {
     const key = headers['idempotency-key']
     if (key !== undefined) return this.#underKey(String(key), write)
     const header = String(headers['trivet-session'])
-    this.state.numbers.push(header)
     const [, id = '', seq, acked] = /^([\w-]+); seq=(\d+); acked=(\d+)$/.exec(header) ?? []
-    const session = this.state.sessions.get(id)
+    return this.#numbered({ header, id, seq: Number(seq), acked: Number(acked) }, write)
+  }
+
+  #numbered(
+    place: { readonly header: string; readonly id: string; readonly seq: number; readonly acked: number },
+    write: () => Reply,
+  ): Reply {
+    this.state.numbers.push(place.header)
+    const session = this.state.sessions.get(place.id)
     if (session === undefined) return problem(410, 'session-expired')
-    session.floor = Math.max(session.floor, Number(acked))
+    session.floor = Math.max(session.floor, place.acked)
     for (const old of session.replies.keys()) if (old <= session.floor) session.replies.delete(old)
-    const number = Number(seq)
-    if (number <= session.floor) return problem(400, 'invalid-request', { field: 'trivet-session' })
-    if (number > session.floor + 1024) return problem(429, 'overloaded')
-    const known = session.replies.get(number)
+    if (place.seq <= session.floor) return problem(400, 'invalid-request', { field: 'trivet-session' })
+    if (place.seq > session.floor + 1024) return problem(429, 'overloaded')
+    const known = session.replies.get(place.seq)
     if (known !== undefined) return replayed(known)
     const reply = write()
-    session.replies.set(number, reply)
+    session.replies.set(place.seq, reply)
     return reply
+  }
+
+  #batch(request: SeenRequest, body: Buffer, grants: 'admin' | readonly string[]): Reply {
+    const { operations } = decoded(request, body) as { operations: readonly Asked[] }
+    this.batches.push(operations.length)
+    const limit = this.largestBatch
+    if (operations.length > limit) return problem(413, 'request-too-large', { limit })
+    const key = request.headers['idempotency-key']
+    const header = String(request.headers['trivet-session'])
+    const [, id = '', acked] = /^([\w-]+); acked=(\d+)$/.exec(header) ?? []
+    const results = operations.map((operation, at): Result => {
+      if (grants !== 'admin' && !grants.includes(operation.store)) return failed(403, 'access-denied')
+      if (!isWrite(operation.op)) return this.state.single(operation)
+      const write = (): Reply => packed(this.state.single(operation))
+      const { seq } = operation
+      const place = {
+        header: `${id}; seq=${seq}; acked=${acked}`,
+        id,
+        seq: Number(seq),
+        acked: Number(acked),
+      }
+      const reply = key === undefined ? this.#numbered(place, write) : this.#underKey(`${key}/${at}`, write)
+      return resultOf(reply)
+    })
+    return packed({ status: 200, results })
   }
 
   #underKey(key: string, write: () => Reply): Reply {
@@ -195,35 +249,34 @@ export class MemoryServer {
     return reply
   }
 
-  #key(store: Map<string, Stored>, key: string, { method, headers }: SeenRequest, body: Buffer): Reply {
-    const old = store.get(key)
-    if (method === 'GET' || method === 'HEAD') {
-      if (old === undefined) return problem(404, 'no-such-key')
-      return {
-        status: 200,
-        headers: { 'Content-Type': old.contentType, ETag: `"${old.revision}"` },
-        body: old.value,
-      }
-    }
-    const match = headers['if-match']
-    const fails =
-      match !== undefined && match !== `"${old?.revision}"` && !(match === '*' && old !== undefined)
-    if (fails || (headers['if-none-match'] === '*' && old !== undefined)) {
-      return problem(412, 'condition-failed', { revision: old?.revision ?? 0 })
-    }
-    this.state.writes += 1
-    this.state.revision += 1
-    const { revision } = this.state
-    if (method === 'DELETE') return json(200, { revision, deleted: store.delete(key) })
-    const contentType = headers['content-type'] ?? 'application/octet-stream'
-    const changed = old === undefined || !old.value.equals(body) || old.contentType !== contentType
-    store.set(key, { value: body, contentType, revision })
-    const reply = json(old === undefined ? 201 : 200, { revision, created: old === undefined, changed })
-    reply.headers['ETag'] = `"${revision}"`
-    return reply
+  #watches(request: SeenRequest, response: ServerResponse): boolean {
+    const [, store = '', search] = /^\/v1\/stores\/([^/]+)\/watch\?(.*)$/.exec(request.path) ?? []
+    const secret = /^Bearer (.*)$/.exec(request.headers.authorization ?? '')?.[1] ?? ''
+    const grants = this.state.tokens.get(secret)
+    if (!this.state.stores.has(store) || (grants !== 'admin' && grants?.includes(store) !== true))
+      return false
+    serveWatch(response, { keys: this.state, store, query: new URLSearchParams(search) }, this.state.watch)
+    return true
   }
 
-  #list(store: Map<string, Stored>, query: URLSearchParams): Reply {
+  /** Takes it down, and answers what the contract says of each. */
+  #administer(request: SeenRequest, path: string, body: Buffer): Reply {
+    const { administered } = this.state
+    if (request.method === 'GET') {
+      if (path === '/v1/stores') return json(200, { stores: [{ name: 'default', maxValueBytes: 4 }] })
+      if (path === '/v1/apps') return json(200, { apps: [{ id: 'jira', keys: 1, bytes: 2 }] })
+      return json(200, { tokens: [{ name: 'cart', principal: { type: 'component', grants: [] } }] })
+    }
+    const write = (): Reply => {
+      const asked: unknown = body.length === 0 ? undefined : JSON.parse(body.toString())
+      administered.push({ what: `${request.method} ${path}`, body: asked })
+      if (path.endsWith('/rotate')) return json(201, { name: 'cart', secret: `trv_${'r'.repeat(43)}` })
+      return json(request.method === 'POST' ? 201 : 200, asked ?? {})
+    }
+    return path.endsWith('/rotate') ? write() : this.#once(request, write)
+  }
+
+  #list(store: Keyspace, query: URLSearchParams, accept: string): Reply {
     const limit = Number(query.get('limit') ?? 1000)
     const bytes = (name: string): Buffer | undefined => {
       const text = query.get(name)
@@ -238,12 +291,19 @@ export class MemoryServer {
       .filter((row) => end === undefined || row.bytes.compare(end) < 0)
       .sort((a, b) => sign * a.bytes.compare(b.bytes))
       .filter((row) => after === undefined || sign * row.bytes.compare(after) > 0)
-    const keys = rows.slice(0, limit).map(({ key, stored }) => ({
+    const described = rows.map(({ key, stored: { value, ...rest } }) => ({
       key,
-      revision: stored.revision,
-      size: stored.value.length,
-      contentType: stored.contentType,
+      size: value.length,
+      ...rest,
+      ...(query.get('values') === 'true' ? { value: value.toString('base64') } : {}),
     }))
+    if (accept.includes('ndjson')) {
+      const end = { end: true, revision: this.state.revision, count: rows.length }
+      const lines = [...described, end].map((line) => `${JSON.stringify(line)}\n`)
+      const body = Buffer.from(lines.join(''))
+      return { status: 200, headers: { 'Content-Type': 'application/x-ndjson' }, body }
+    }
+    const keys = described.slice(0, limit)
     const cursor = rows.length > limit ? keys.at(-1)?.key : undefined
     return json(200, { keys, ...(cursor === undefined ? {} : { cursor }), revision: this.state.revision })
   }
@@ -296,6 +356,72 @@ export class MemoryServer {
     // Caught up by the second look.
     setTimeout(() => learners.delete(member.id), 300)
     return json(202, { id: member.id, peer: member.peer })
+  }
+}
+
+function decoded({ headers }: SeenRequest, body: Buffer): unknown {
+  return headers['content-type'] === 'application/msgpack' ? codec.unpack(body) : JSON.parse(body.toString())
+}
+
+function packed(result: Result): Reply {
+  const { status, ...fields } = result
+  if (status >= 400) return plain(result)
+  return { status, headers: { 'Content-Type': 'application/msgpack' }, body: codec.pack(fields) }
+}
+
+/** A result as the answer of its own route. */
+function plain(result: Result): Reply {
+  const { status, ...fields } = result
+  const text = (_: string, value: unknown): unknown => (typeof value === 'bigint' ? String(value) : value)
+  if ('code' in fields) return problem(status, String(fields['code']), fields)
+  return {
+    status,
+    headers: { 'Content-Type': 'application/json' },
+    body: Buffer.from(JSON.stringify(fields, text)),
+  }
+}
+
+/** The answer of its own route as a result of a batch. */
+function resultOf({ status, headers, body }: Reply): Result {
+  const fields: unknown = headers['Content-Type']?.includes('json')
+    ? JSON.parse(body.toString())
+    : codec.unpack(body)
+  const again = headers['Idempotency-Replayed'] === undefined ? {} : { replayed: true }
+  return { ...Object(fields), status, ...again }
+}
+
+function keyAnswer(result: Result): Reply {
+  if (result.status !== 200) return plain(result)
+  const { value, contentType, revision, expires } = result
+  const headers: Record<string, string> = { 'Content-Type': String(contentType), ETag: `"${revision}"` }
+  if (expires !== undefined) headers['Trivet-Expires'] = String(expires)
+  return { status: 200, headers, body: value as Buffer }
+}
+
+function conditions({ headers }: SeenRequest): Partial<Asked> {
+  const revision = /^"(\d+)"$/.exec(headers['if-match'] ?? '')?.[1]
+  return {
+    ...(revision === undefined ? {} : { ifRevision: Number(revision) }),
+    ...(headers['if-none-match'] === '*' ? { ifAbsent: true } : {}),
+  }
+}
+
+function ofRoute(
+  { method, headers }: SeenRequest,
+  asked: { readonly verb: string | undefined; readonly operation: Omit<Asked, 'op'>; readonly body: Buffer },
+): Asked {
+  const { verb, operation, body } = asked
+  if (verb === 'touch') return { op: verb, ...operation }
+  if (verb === 'increment') {
+    const { delta, ttl } = JSON.parse(body.toString()) as { delta: string; ttl?: string }
+    return { op: verb, ...operation, delta: BigInt(delta), ...(ttl === undefined ? {} : { ttl }) }
+  }
+  if (method === 'DELETE') return { op: 'delete', ...operation }
+  return {
+    op: 'set',
+    ...operation,
+    value: body,
+    contentType: headers['content-type'] ?? 'application/octet-stream',
   }
 }
 
