@@ -370,13 +370,22 @@ describe.each(modes())('the store of Mattermost apps, %s,', (_, settings) => {
     const raw = await RawClient.connect(Number(new URL(site.nodes.next()).port))
     const head = (method: string, path: string) =>
       `${method} ${base}${path} HTTP/1.1\r\nHost: x\r\nAuthorization: BEARER ${secretOf('ann')}\r\n`
-    raw.say(`${head('POST', '/piped')}Content-Length: 1\r\n\r\n7`)
-    raw.say(`${head('POST', '/piped')}Content-Length: 1\r\n\r\nx`)
-    raw.say(`${head('GET', '/piped')}\r\n`)
-    await raw.until(({ answers }) => answers.length === 3)
+    const requests = [
+      `${head('POST', '/again')}Content-Length: 1\r\n\r\n7`,
+      `${head('POST', '/again')}Content-Length: 1\r\n\r\nx`,
+      `${head('GET', '/a/b/c')}\r\n`,
+      `${head('PATCH', '/again')}Content-Length: 1\r\n\r\n7`,
+      `${head('GET', '/again')}\r\n`,
+    ]
+    for (const [index, request] of requests.entries()) {
+      raw.say(request)
+      await raw.until(({ answers }) => answers.length === index + 1)
+    }
     expect(raw.answers.map(({ status, text }) => [status, text])).toEqual([
       [200, '{"changed":true}\n'],
       [400, 'payload is not valid json: invalid input\n'],
+      [404, '404 page not found\n'],
+      [405, ''],
       [200, '7'],
     ])
     raw.close()
