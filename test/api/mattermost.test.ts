@@ -3,7 +3,7 @@
 import { createHash } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { MattermostSettings } from '../../src/api/mattermost/surface.ts'
-import type { Principal, Token } from '../../src/store/types.ts'
+import type { Command, Principal, Token } from '../../src/store/types.ts'
 import { type Answered, type Asked, ask, RawClient } from './client.ts'
 import { type Neighbourhood, startNeighbourhood } from './neighbourhood.ts'
 
@@ -16,12 +16,18 @@ const cart = 'the-secret-of-a-component-01234567'
 const holders = {
   ann: { app: 'todo', user: 'ann' },
   annAgain: { app: 'todo', user: 'ann' },
+  annBriefly: { app: 'todo', user: 'ann' },
   bob: { app: 'todo', user: 'bob' },
   bot: { app: 'todo', bot: 'ann' },
   annElsewhere: { app: 'polls', user: 'ann' },
 } as const
 
 type Holder = keyof typeof holders
+
+type Minted = Extract<Command, { type: 'mintToken' }>['minted']
+
+/** Those whose tokens stand from the beginning on. */
+const standing = (Object.keys(holders) as Holder[]).filter((holder) => holder !== 'annBriefly')
 
 function secretOf(holder: Holder): string {
   return `the-mattermost-token-of-${holder}`
@@ -65,11 +71,12 @@ class Site {
         api: { mattermost },
       }),
     )
-    for (const holder of Object.keys(holders) as Holder[]) await site.mint(holder)
+    for (const holder of standing) await site.mint(holder)
     return site
   }
 
-  async mint(holder: Holder): Promise<void> {
+  /** `ttl`: how long it stands, in milliseconds; for ever unless given. */
+  async mint(holder: Holder, ttl?: number): Promise<void> {
     const { app, ...who } = holders[holder]
     const principal: Principal = {
       type: 'app',
@@ -77,13 +84,14 @@ class Site {
       holder: 'user' in who ? { type: 'user', id: who.user } : { type: 'bot', id: who.bot },
     }
     const name = holder.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
-    await this.decide({ type: 'mintToken', minted: { name, hash: hashOf(secretOf(holder)), principal } })
+    const minted = { name, hash: hashOf(secretOf(holder)), principal }
+    await this.decide({ type: 'mintToken', minted: ttl === undefined ? minted : { ...minted, ttl } })
   }
 
   /** Has an administrator's command decided. */
   async decide(
     command:
-      | { type: 'mintToken'; minted: { name: string; hash: string; principal: Principal } }
+      | { type: 'mintToken'; minted: Minted }
       | { type: 'revokeToken'; name: string }
       | { type: 'removeApp'; app: string },
   ): Promise<void> {
@@ -199,6 +207,20 @@ describe.each(modes())('the store of Mattermost apps, %s,', (_, settings) => {
     }
   })
 
+  it('refuses a token that has expired', async () => {
+    await site.set('/expiring', '1')
+    await site.mint('annBriefly', 300)
+    const asked = { token: secretOf('annBriefly') }
+    const deadline = performance.now() + 10_000
+    let answer = await site.as('GET', '/expiring', asked)
+    expect(answer).toMatchObject({ status: 200, text: '1' })
+    while (answer.status === 200 && performance.now() < deadline) {
+      answer = await site.as('GET', '/expiring', asked)
+    }
+    expectText(answer, 401, 'user ID is required: unauthorized')
+    expectText(await site.as('DELETE', '/expiring', asked), 401, 'user ID is required: unauthorized')
+  })
+
   it("refuses a token that is not an app's", async () => {
     for (const token of [admin, cart]) {
       for (const [method, body] of [['GET'], ['POST', '1'], ['DELETE']] as const) {
@@ -311,7 +333,7 @@ describe.each(modes())('the store of Mattermost apps, %s,', (_, settings) => {
   })
 
   it('keeps users, bots and apps apart, and knows a holder by any token', async () => {
-    const all = Object.keys(holders).filter((holder) => holder !== 'annAgain') as Holder[]
+    const all = standing.filter((holder) => holder !== 'annAgain')
     for (const holder of all) await site.set('/whose', JSON.stringify(holder), holder)
     for (const holder of all) expect(await site.get('/whose', holder)).toBe(JSON.stringify(holder))
     expect(await site.get('/whose', 'annAgain')).toBe('"ann"')
@@ -370,13 +392,22 @@ describe.each(modes())('the store of Mattermost apps, %s,', (_, settings) => {
     const raw = await RawClient.connect(Number(new URL(site.nodes.next()).port))
     const head = (method: string, path: string) =>
       `${method} ${base}${path} HTTP/1.1\r\nHost: x\r\nAuthorization: BEARER ${secretOf('ann')}\r\n`
-    raw.say(`${head('POST', '/piped')}Content-Length: 1\r\n\r\n7`)
-    raw.say(`${head('POST', '/piped')}Content-Length: 1\r\n\r\nx`)
-    raw.say(`${head('GET', '/piped')}\r\n`)
-    await raw.until(({ answers }) => answers.length === 3)
+    const requests = [
+      `${head('POST', '/again')}Content-Length: 1\r\n\r\n7`,
+      `${head('POST', '/again')}Content-Length: 1\r\n\r\nx`,
+      `${head('GET', '/a/b/c')}\r\n`,
+      `${head('PATCH', '/again')}Content-Length: 1\r\n\r\n7`,
+      `${head('GET', '/again')}\r\n`,
+    ]
+    for (const [index, request] of requests.entries()) {
+      raw.say(request)
+      await raw.until(({ answers }) => answers.length === index + 1)
+    }
     expect(raw.answers.map(({ status, text }) => [status, text])).toEqual([
       [200, '{"changed":true}\n'],
       [400, 'payload is not valid json: invalid input\n'],
+      [404, '404 page not found\n'],
+      [405, ''],
       [200, '7'],
     ])
     raw.close()

@@ -59,6 +59,17 @@ it('is small once it is bundled, and asks for nothing of Node', async () => {
   expect(bytes).toBeLessThan(32_000)
 })
 
+it('brings a driver for Mattermost that imports no more than that', async () => {
+  const files = await graph(join(root, 'src/sdk/mattermost.ts'))
+  const names = [...files.keys()].map((file) => file.slice(root.length + 1))
+  expect(names.filter((name) => !name.startsWith('src/sdk/')).sort()).toEqual([
+    'src/api/protocol.ts',
+    'src/duration.ts',
+    'src/errors.ts',
+  ])
+  expect([...files.values()].flat()).toEqual([])
+})
+
 it('type-checks with the types of a browser alone', async () => {
   const directory = await mkdtemp(join(tmpdir(), 'trivet-browser-'))
   try {
@@ -68,7 +79,7 @@ it('type-checks with the types of a browser alone', async () => {
       lib: ['es2024', 'esnext.disposable', 'dom', 'dom.iterable'],
       noEmit: true,
     }
-    const files = [join(root, 'src/sdk/index.ts')]
+    const files = [join(root, 'src/sdk/index.ts'), join(root, 'src/sdk/mattermost.ts')]
     await symlink(join(root, 'node_modules'), join(directory, 'node_modules'))
     await writeFile(
       config,
