@@ -29,6 +29,9 @@ type Notes = {
   readonly answersLines?: TSchema
   /** The body and its answer are operations, in JSON or MessagePack. */
   readonly operations?: { readonly takes: TSchema; readonly answers: TSchema }
+  /** The body, or that of the answer, is a stream of bytes: what they are. */
+  readonly takesBytes?: string
+  readonly answersBytes?: string
 }
 
 /** Part of a route's schema: what it answers by status, and notes for the document alone. */
@@ -102,6 +105,10 @@ function transformRoute(routeSchema: object, url: string): { schema: object; url
       ...(notes.key === true ? { params: withKey(schema.params) } : {}),
       ...(names.length === 0 ? {} : { headers: headerSchema(names) }),
       ...(notes.takesValue === true ? { body: anyValue } : {}),
+      ...(notes.takesBytes === undefined ? {} : { body: octets(notes.takesBytes) }),
+      ...(notes.answersBytes === undefined
+        ? {}
+        : { response: { 200: { description: notes.answersBytes, ...octets(notes.answersBytes) } } }),
       ...(notes.answersValue === true
         ? {
             response: {
@@ -138,6 +145,10 @@ function withLines(response: object | undefined, line: TSchema): object {
       content: { 'application/json': { schema: page }, [ndjsonType]: { schema: line } },
     },
   }
+}
+
+function octets(description: string): object {
+  return { content: { 'application/octet-stream': { schema: { description } } } }
 }
 
 function withKey(params: { properties: object; required: readonly string[] } | undefined): object {

@@ -24,6 +24,7 @@ import {
 import { defaultMattermost, type MattermostSettings, MattermostSurface } from './mattermost/surface.ts'
 import { addOpenapi } from './openapi.ts'
 import { addBatchRoute } from './routes/batch.ts'
+import { addBackupRoutes } from './routes/backup.ts'
 import { addClusterRoutes } from './routes/cluster.ts'
 import { addHealthRoutes } from './routes/health.ts'
 import { addKeyRoutes } from './routes/keys.ts'
@@ -148,6 +149,7 @@ export class Api {
       addStoreRoutes(app, context)
       addSessionRoute(app, context)
       addClusterRoutes(app, context)
+      addBackupRoutes(app, context)
       addHealthRoutes(app, context)
     })
   }

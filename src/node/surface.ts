@@ -73,6 +73,17 @@ export type ClusterStatus = {
   readonly members: readonly MemberStatus[]
 }
 
+export type RestoreOptions = {
+  /** 128 random bits in base64url. */
+  readonly id: string
+  /** The hash of the token that restores. */
+  readonly token: string
+  readonly signal?: AbortSignal | undefined
+}
+
+/** What a restore came to. */
+export type Restored = { readonly revision: number; readonly digest: string }
+
 /** The node as its surfaces see it. Every rejection is a `TrivetError`, or the reason of the given signal. */
 export interface NodeSurface {
   readonly id: string
@@ -115,6 +126,19 @@ export interface NodeSurface {
 
   /** Removes the member of this id, the leader too. Resolves and rejects as `addMember`. */
   removeMember(id: string, options: ChangeOptions): Promise<void>
+
+  /**
+   * The state as of everything applied here, as a backup: stores, keys, tokens, the revision. Ends early, with an error, when
+   * the node loses its state meanwhile.
+   */
+  backup(): Promise<AsyncGenerator<Uint8Array, void>>
+
+  /**
+   * Brings a backup into a cluster without keys; nothing of it shows until all of it does. Rejects with `condition-failed`,
+   * `change-in-progress`, `invalid-request`, `no-leader` or `storage-full`, and nothing has changed then; or with
+   * `outcome-unknown`.
+   */
+  restore(chunks: AsyncIterable<Uint8Array>, options: RestoreOptions): Promise<Restored>
 
   /** Why this node is not ready to serve; empty when it is. */
   unreadiness(): readonly string[]
