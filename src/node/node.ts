@@ -20,12 +20,13 @@ import { answerFounding, type FoundingOptions, found, type Identity } from './fo
 import { Members } from './members.ts'
 import { NodeState } from './node-state.ts'
 import { Replica, type Surroundings } from './replica.ts'
+import { restoreBackup } from './restoring.ts'
 import { composeFounding, differences, type NodeAddress, type NodeSettings } from './settings.ts'
 import type { SnapshotQuestion } from './snapshot-sender.ts'
 import { SpaceKeeper } from './space-keeper.ts'
 import { StateKeeper } from './state-keeper.ts'
 import { Storage } from './storage.ts'
-import type { ChangeOptions, ClusterStatus, Executed, Newcomer, NodeSurface, WaitOptions } from './surface.ts'
+import type { ChangeOptions, ClusterStatus, Executed, Newcomer, NodeSurface, Restored, RestoreOptions, WaitOptions } from './surface.ts'
 import type { Answer, PeerMessage, Question, Transport } from './transport.ts'
 
 /** What a node stands on; a simulation brings its own. */
@@ -266,6 +267,22 @@ export class Node implements NodeSurface {
   async removeMember(id: string, { force = false, ...options }: ChangeOptions): Promise<void> {
     this.#ready()
     await this.#members.change({ type: 'remove', id, force }, options)
+  }
+
+  async *backup(): AsyncGenerator<Uint8Array, void> {
+    const { machine } = this.#serving()
+    if (machine === undefined) throw new TrivetError('not-ready', `${this.id} has no state of its own now`)
+    yield* machine.backup()
+  }
+
+  async restore(chunks: AsyncIterable<Uint8Array>, options: RestoreOptions): Promise<Restored> {
+    this.#serving()
+    const { surroundings, sleep } = this.#parts
+    return restoreBackup(chunks, options, {
+      execute: (command, wait) => this.execute(command, wait),
+      now: surroundings.now,
+      sleep,
+    })
   }
 
   unreadiness(): readonly string[] {

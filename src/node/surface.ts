@@ -128,10 +128,10 @@ export interface NodeSurface {
   removeMember(id: string, options: ChangeOptions): Promise<void>
 
   /**
-   * The state as of everything applied here, as a backup: stores, keys, tokens, the revision. Ends early, with an error, when
-   * the node loses its state meanwhile.
+   * The state as of everything applied here at the first read, as a backup: stores, keys, tokens, the revision. Throws when the
+   * node has no state, or loses it meanwhile.
    */
-  backup(): Promise<AsyncGenerator<Uint8Array, void>>
+  backup(): AsyncGenerator<Uint8Array, void>
 
   /**
    * Brings a backup into a cluster without keys; nothing of it shows until all of it does. Rejects with `condition-failed`,

@@ -12,13 +12,6 @@ import { defaultContentType } from '../protocol.ts'
 import { NoQuery } from '../schemas.ts'
 import { Restored } from '../schemas-backup.ts'
 
-declare module 'fastify' {
-  interface FastifyContextConfig {
-    /** The handler reads the body itself, as it comes. */
-    streamed?: true
-  }
-}
-
 export function addBackupRoutes(app: App, { node, gate }: RouteContext): void {
   app.route({
     ...gate.route({ need: { type: 'admin' }, judged: 'read' }),
@@ -33,15 +26,14 @@ export function addBackupRoutes(app: App, { node, gate }: RouteContext): void {
       }),
     },
     handler: async (_request, reply) => {
-      const backup = await node.backup()
-      return reply.type(defaultContentType).send(Readable.from(backup, { objectMode: false }))
+      return reply.type(defaultContentType).send(Readable.from(node.backup(), { objectMode: false }))
     },
   })
 
   const guarded = gate.route({ need: { type: 'admin' }, judged: 'write' })
   app.route({
     ...guarded,
-    config: { ...guarded.config, streamed: true },
+    config: { ...guarded.config, readsBody: true },
     method: 'POST',
     url: '/v1/restore',
     schema: {
