@@ -46,8 +46,7 @@ export class BodyReader {
     const declared = declaredLength(message)
     if (declared === 0) return Promise.resolve(empty)
     if (declared !== undefined && declared > limit.bytes) return Promise.reject(tooLarge(limit, declared))
-    hesitant.get(message)?.writeContinue()
-    hesitant.delete(message)
+    startBody(message)
     return this.#collect(message, limit)
   }
 
@@ -110,6 +109,12 @@ const hesitant = new WeakMap<IncomingMessage, ServerResponse>()
 /** Notes that this client wants to be told to go on. The reader of its body tells it, unless it is refused before. */
 export function noteHesitant(message: IncomingMessage, response: ServerResponse): void {
   hesitant.set(message, response)
+}
+
+/** Tells a client that waits to be told to send its body. */
+export function startBody(message: IncomingMessage): void {
+  hesitant.get(message)?.writeContinue()
+  hesitant.delete(message)
 }
 
 /** Whether more of this request may come than Node should silently take off the connection. */

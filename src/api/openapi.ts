@@ -34,6 +34,9 @@ type Notes = {
   readonly texts?: Readonly<Record<number, TSchema>>
   /** The answer is a stream of server-sent events. */
   readonly answersEvents?: boolean
+  /** The body, or that of the answer, is a stream of bytes: what they are. */
+  readonly takesBytes?: string
+  readonly answersBytes?: string
 }
 
 /** Part of a route's schema: what it answers by status, and notes for the document alone. */
@@ -115,6 +118,10 @@ function transformRoute(routeSchema: object, url: string): { schema: object; url
       ...(notes.takesValue === true ? { body: anyValue } : {}),
       ...(notes.texts === undefined ? {} : { response: asTexts(notes.texts) }),
       ...(notes.answersEvents === true ? { response: { 200: eventStream } } : {}),
+      ...(notes.takesBytes === undefined ? {} : { body: octets(notes.takesBytes) }),
+      ...(notes.answersBytes === undefined
+        ? {}
+        : { response: { 200: { description: notes.answersBytes, ...octets(notes.answersBytes) } } }),
       ...(notes.answersValue === true
         ? {
             response: {
@@ -160,6 +167,10 @@ function asTexts(texts: Readonly<Record<number, TSchema>>): object {
       { description: Reflect.get(schema, 'description'), content: { 'text/plain': { schema } } },
     ]),
   )
+}
+
+function octets(description: string): object {
+  return { content: { 'application/octet-stream': { schema: { description } } } }
 }
 
 function withKey(params: { properties: object; required: readonly string[] } | undefined): object {

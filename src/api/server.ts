@@ -26,6 +26,7 @@ import { defaultMattermost, type MattermostSettings, MattermostSurface } from '.
 import { Metrics } from './metrics.ts'
 import { addOpenapi } from './openapi.ts'
 import { addAppRoutes } from './routes/apps.ts'
+import { addBackupRoutes } from './routes/backup.ts'
 import { addBatchRoute } from './routes/batch.ts'
 import { addClusterRoutes } from './routes/cluster.ts'
 import { addHealthRoutes } from './routes/health.ts'
@@ -181,6 +182,7 @@ export class Api {
       addWatchRoute(app, context)
       addSessionRoute(app, context)
       addClusterRoutes(app, context)
+      addBackupRoutes(app, context)
       addHealthRoutes(app, context)
       addMetricsRoute(app, context)
       addTokenRoutes(app, context)

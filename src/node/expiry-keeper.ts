@@ -8,7 +8,9 @@ import type { WaitOptions } from './surface.ts'
 /** What is used of a replica. */
 type ExpiringReplica = {
   readonly raft: { readonly role: string }
-  readonly machine: Pick<StateReader, 'due' | 'dropped'> | undefined
+  readonly machine:
+    | (Pick<StateReader, 'due' | 'dropped'> & { readonly restoreOverAt: number | undefined })
+    | undefined
   /** What an entry would be stamped with that is proposed now. */
   stamp(): number
   execute(command: Command, options: WaitOptions): Promise<unknown>
@@ -73,8 +75,11 @@ export class ExpiryKeeper {
     const { replica } = this.#options
     const { machine } = replica
     if (machine === undefined || !this.#leads) return undefined
-    const { records, tokens } = await machine.due(replica.stamp(), mostDue)
-    if (records.length + tokens.length > 0) return { type: 'expire', records, tokens }
+    const stamp = replica.stamp()
+    const { records, tokens } = await machine.due(stamp, mostDue)
+    // The stamp of its entry alone ends a restore that nothing was heard of for long.
+    const over = machine.restoreOverAt !== undefined && machine.restoreOverAt <= stamp
+    if (over || records.length + tokens.length > 0) return { type: 'expire', records, tokens }
     const [store] = machine.dropped()
     return store === undefined ? undefined : { type: 'collect', store }
   }

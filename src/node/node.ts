@@ -21,6 +21,7 @@ import { Members } from './members.ts'
 import { gatherMetrics, RoleMeter } from './metrics.ts'
 import { NodeState } from './node-state.ts'
 import { Replica, type Surroundings } from './replica.ts'
+import { restoreBackup } from './restoring.ts'
 import { composeFounding, differences, type NodeAddress, type NodeSettings } from './settings.ts'
 import type { SnapshotQuestion } from './snapshot-sender.ts'
 import { SpaceKeeper } from './space-keeper.ts'
@@ -33,6 +34,8 @@ import type {
   Newcomer,
   NodeMetrics,
   NodeSurface,
+  Restored,
+  RestoreOptions,
   WaitOptions,
   WatchQuery,
   WatchStream,
@@ -299,6 +302,22 @@ export class Node implements NodeSurface {
       roles: this.#roles,
       freeBytes: this.#space.freeBytes,
       name: (peer) => this.#name(peer),
+    })
+  }
+
+  async *backup(): AsyncGenerator<Uint8Array, void> {
+    const { machine } = this.#serving()
+    if (machine === undefined) throw new TrivetError('not-ready', `${this.id} has no state of its own now`)
+    yield* machine.backup()
+  }
+
+  async restore(chunks: AsyncIterable<Uint8Array>, options: RestoreOptions): Promise<Restored> {
+    this.#serving()
+    const { surroundings, sleep } = this.#parts
+    return restoreBackup(chunks, options, {
+      execute: (command, wait) => this.execute(command, wait),
+      now: surroundings.now,
+      sleep,
     })
   }
 

@@ -197,6 +197,17 @@ export type WatchStream = AsyncIterable<readonly WatchEvent[]> & {
   close(): void
 }
 
+export type RestoreOptions = {
+  /** 128 random bits in base64url. */
+  readonly id: string
+  /** The hash of the token that restores. */
+  readonly token: string
+  readonly signal?: AbortSignal | undefined
+}
+
+/** What a restore came to. */
+export type Restored = { readonly revision: number; readonly digest: string }
+
 /** The node as its surfaces see it. Every rejection is a `TrivetError`, or the reason of the given signal. */
 export interface NodeSurface {
   readonly id: string
@@ -250,6 +261,18 @@ export interface NodeSurface {
 
   /** As of now; taking it costs little. */
   metrics(): NodeMetrics
+  /**
+   * The state as of everything applied here at the first read, as a backup: stores, keys, tokens, the revision. Throws when the
+   * node has no state, or loses it meanwhile.
+   */
+  backup(): AsyncGenerator<Uint8Array, void>
+
+  /**
+   * Brings a backup into a cluster without keys; nothing of it shows until all of it does. Rejects with `condition-failed`,
+   * `change-in-progress`, `invalid-request`, `no-leader` or `storage-full`, and nothing has changed then; or with
+   * `outcome-unknown`.
+   */
+  restore(chunks: AsyncIterable<Uint8Array>, options: RestoreOptions): Promise<Restored>
 
   /** Why this node is not ready to serve; empty when it is. */
   unreadiness(): readonly string[]

@@ -43,6 +43,12 @@ export class ChangeFeed {
     for (const follower of this.#followers) follower.changed(events)
   }
 
+  /** The state is another from this revision on: nothing of what was told leads to it. `time` is its entry's stamp. */
+  restarted(revision: number, time: number): void {
+    this.#history.restart(revision, time)
+    this.authorityChanged()
+  }
+
   /** Tokens or stores are not what they were. */
   authorityChanged(): void {
     for (const follower of this.#followers) follower.authorityChanged()

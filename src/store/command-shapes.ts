@@ -11,6 +11,7 @@ import type {
   Once,
   Operation,
   Principal,
+  RestoreStep,
   StoreDefinition,
   TransactionCondition,
   Ttl,
@@ -35,6 +36,9 @@ const accessNumbers = { read: 1, 'read-write': 2 } as const
 const holderNumbers = { user: 1, bot: 2 } as const
 
 const operationTypes = namesOf(operationNumbers)
+const restoreStepNumbers = { begin: 1, rows: 2, link: 3, drop: 4 } as const
+
+const restoreStepTypes = namesOf(restoreStepNumbers)
 const accessTypes = namesOf(accessNumbers)
 const holderTypes = namesOf(holderNumbers)
 
@@ -293,6 +297,43 @@ function unpackGrant(grant: unknown): Grant {
   const access = accessTypes.get(number)
   assert(access !== undefined, 'A grant is to read, or to write too')
   return { store: text(store), access, ...(prefix === null ? {} : { prefix: text(prefix) }) }
+}
+
+export function packRestoreStep(step: RestoreStep): readonly unknown[] {
+  const number = restoreStepNumbers[step.type]
+  switch (step.type) {
+    case 'begin':
+      return [number, step.header]
+    case 'rows':
+      return [number, step.number, step.rows]
+    case 'link':
+      return [number, step.rows, step.digest]
+    case 'drop':
+      return [number]
+    default:
+      throw new assert.AssertionError({ message: `No encoding for step ${step satisfies never}` })
+  }
+}
+
+export function unpackRestoreStep(step: unknown): RestoreStep {
+  const [number, first, second, ...rest] = listOf(step, 'A step of a restore is an array')
+  const type = restoreStepTypes.get(number)
+  assert(type !== undefined && rest.length === 0, 'There are four steps of a restore')
+  switch (type) {
+    case 'begin':
+      assert(first instanceof Uint8Array && second === undefined, 'A restore begins with a header')
+      return { type, header: first }
+    case 'rows':
+      assert(second instanceof Uint8Array, 'A restore goes on with rows')
+      return { type, number: count(first), rows: second }
+    case 'link':
+      return { type, rows: count(first), digest: text(second) }
+    case 'drop':
+      assert(first === undefined && second === undefined, 'Nothing more is said of what is dropped')
+      return { type }
+    default:
+      throw new assert.AssertionError({ message: `No decoding for step ${type satisfies never}` })
+  }
 }
 
 export function packDue({ store, key, revision }: DueRecord): readonly unknown[] {

@@ -11,6 +11,7 @@ import {
   packDue,
   packOnce,
   packOperation,
+  packRestoreStep,
   packTransactionCondition,
   packTtl,
   storeNumber,
@@ -20,6 +21,7 @@ import {
   unpackExpired,
   unpackOnce,
   unpackOperation,
+  unpackRestoreStep,
   unpackTransactionCondition,
   unpackTtl,
 } from './command-shapes.ts'
@@ -77,6 +79,7 @@ const typeNumbers = {
   removeApp: 13,
   expire: 14,
   collect: 15,
+  restore: 16,
 } as const satisfies Record<Command['type'], number>
 
 const types = new Map<unknown, Command['type']>(
@@ -115,6 +118,14 @@ export function encodeCommand(command: Command): Uint8Array {
       return packr.pack([3, typeNumbers.expire, command.records.map(packDue), command.tokens])
     case 'collect':
       return packr.pack([3, typeNumbers.collect, command.store])
+    case 'restore':
+      return packr.pack([
+        3,
+        typeNumbers.restore,
+        command.token,
+        command.restore,
+        packRestoreStep(command.step),
+      ])
     default:
       throw new assert.AssertionError({ message: `No encoding for command ${command satisfies never}` })
   }
@@ -132,6 +143,8 @@ export function isGrowing(command: Command): boolean {
       return true
     case 'transaction':
       return [...command.then, ...command.else].some(grows)
+    case 'restore':
+      return command.step.type !== 'drop'
     case 'delete':
     case 'deleteRange':
     case 'dropStore':
@@ -200,6 +213,7 @@ export function decodeCommand(bytes: Uint8Array): Command {
       break
     case 3:
       if (type === 'expire' || type === 'collect') return unpackOwn(type, rest)
+      if (type === 'restore') return unpackRestore(rest)
       if (type !== 'openSession' && type !== 'delete') return unpackLater(type, rest)
   }
   throw new UnknownCommandError(version, number)
@@ -247,6 +261,12 @@ function unpackOwn(type: 'expire' | 'collect', [first, second, ...rest]: readonl
     return { type, store: storeNumber(first) }
   }
   return { type, ...unpackExpired(first, second) }
+}
+
+function unpackRestore([token, restore, step, ...rest]: readonly unknown[]): Command {
+  assert(rest.length === 0, 'A step of a restore brings no more')
+  assert(typeof token === 'string' && typeof restore === 'string', 'Who restores what is text')
+  return { type: 'restore', token, restore, step: unpackRestoreStep(step) }
 }
 
 function unpackLater(

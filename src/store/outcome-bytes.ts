@@ -27,6 +27,7 @@ const kinds = {
   tokenRotated: 13,
   appRemoved: 14,
   done: 15,
+  restored: 16,
 } as const satisfies Record<Outcome['type'], number>
 
 const bareTypes = new Map(
@@ -250,6 +251,8 @@ function readDecided(row: Buffer, start: number): Read<Outcome> {
       const { value: results, end: after } = readResults(row, { start: end, revision })
       return { value: { type: 'transaction', revision, succeeded: has(flags.yes), results }, end: after }
     }
+    case kinds.restored:
+      return { value: { type: 'restored', revision }, end }
     default:
       assert(kind === kinds.refused, 'A sealed outcome is one this build wrote')
       return readRefusal(row, end, { has, revision })

@@ -31,6 +31,14 @@ const tokenName = /^[!-~]([ -~]{0,61}[!-~])?$/
 const tokenHash = /^[\w-]{43}$/
 const holderName = /^[!-~]{1,128}$/
 
+export function isStoreName(text: string): boolean {
+  return storeName.test(text)
+}
+
+export function isTokenName(text: string): boolean {
+  return tokenName.test(text)
+}
+
 export function decideAdmin(command: AdminCommand, administered: Administered): AdminDecision {
   switch (command.type) {
     case 'createStore':

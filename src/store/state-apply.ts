@@ -14,9 +14,10 @@ import { type Found, rangeBounds, standingOf } from './state-fetch.ts'
 import type { State } from './state-open.ts'
 import type { Origins } from './state-origins.ts'
 import type { Repeatable, Repeats } from './state-repeats.ts'
+import { Restore } from './state-restore.ts'
 import { checkpointEvery, type Digest, digestOf, type Meta } from './state-rows.ts'
 import { type CommandStep, type Known, rowPlace, type Step } from './state-steps.ts'
-import { StoreTable } from './state-stores.ts'
+import { isOpen, StoreTable } from './state-stores.ts'
 import { TokenTable } from './state-tokens.ts'
 import { decideTransaction, type Transaction } from './state-transaction.ts'
 import type {
@@ -26,6 +27,7 @@ import type {
   KeyCommand,
   Outcome,
   RepeatableCommand,
+  RestoreCommand,
   Token,
 } from './types.ts'
 
@@ -45,6 +47,7 @@ export class AppliedState {
   readonly #repeats: Repeats
   readonly #changes: RecordChanges
   readonly #feed: ChangeFeed
+  readonly #restore: Restore
   #configuration: Configuration
   #lastApplied: number
   #lastAppliedTerm: number
@@ -53,11 +56,12 @@ export class AppliedState {
   #stamp: number
   #checkpoint: Digest | undefined
 
-  constructor({ meta, ledger, stores, tokens, origins, repeats }: State, feed: ChangeFeed) {
+  constructor({ meta, ledger, stores, tokens, origins, repeats, restore }: State, feed: ChangeFeed) {
     this.#ledger = ledger
     this.#founded = meta
     this.stores = new StoreTable(stores, meta.nextStore)
     this.tokens = new TokenTable(tokens)
+    this.#restore = Restore.load(restore, this.stores)
     this.#origins = origins
     this.#repeats = repeats
     this.#configuration = meta.configuration
@@ -98,6 +102,11 @@ export class AppliedState {
     return this.#founded.clusterId
   }
 
+  /** The stamp at which a restore under way is over, should nothing more come of it. */
+  get restoreOverAt(): number | undefined {
+    return this.#restore.overAt
+  }
+
   /** What commands are read against. */
   get known(): Known {
     return { stores: this.stores, tokens: this.tokens, valueBytes: this.#founded.valueBytes }
@@ -113,6 +122,7 @@ export class AppliedState {
         )
         this.#stamp = Math.max(this.#stamp, step.time ?? 0)
         this.#forgetRepeats(step.entry.index, found)
+        this.#restore.begin(this.#stamp, this.stores)
         return undefined
       case 'origin':
         this.#origins.hear(step.batch)
@@ -134,7 +144,7 @@ export class AppliedState {
    * The first row as it is now; the tables that are kept in memory are written down before, being part of its sum.
    */
   meta(): Meta {
-    for (const table of [this.stores, this.tokens, this.#origins, this.#repeats]) {
+    for (const table of [this.stores, this.tokens, this.#origins, this.#repeats, this.#restore]) {
       for (const row of table.takeRows()) this.#ledger.write(row)
     }
     return {
@@ -177,11 +187,30 @@ export class AppliedState {
         return this.#expire(command, found)
       case 'collect':
         return this.#collect(command, found)
+      case 'restore':
+        return this.#takeRestore(command)
       case 'openSession':
         return this.#openSession(command.token, command.session)
       default:
         return this.#decideForClient(step, command, found)
     }
+  }
+
+  #takeRestore(command: RestoreCommand): Outcome {
+    const outcome = this.#restore.carryOut(command, {
+      token: this.tokens.get(command.token),
+      stores: this.stores,
+      tokens: this.tokens,
+      changes: this.#changes,
+      valueBytes: this.#founded.valueBytes,
+      revision: this.#revision,
+      time: this.#stamp,
+    })
+    if (outcome.type === 'restored') {
+      this.#revision = outcome.revision
+      this.#feed.restarted(outcome.revision, this.#stamp)
+    }
+    return outcome
   }
 
   #openSession(hash: string, session: string): Outcome {
@@ -357,7 +386,7 @@ export class AppliedState {
       if (store === undefined || before === undefined || before.revision !== revision) continue
       if (before.expires === undefined || before.expires > this.#stamp) continue
       gone.set(place.name, { store, place, before, after: undefined })
-      isSeen ||= store.dropped !== true
+      isSeen ||= isOpen(store)
     }
     if (isSeen) this.#revision += 1
     this.#alter([...gone.values()], { revision: this.#revision, found, gone: 'expire' })

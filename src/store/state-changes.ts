@@ -5,7 +5,7 @@ import { rowName } from './overlay.ts'
 import { encodeRecord, type StoredRecord } from './record.ts'
 import type { Ledger, RowHash } from './state-digest.ts'
 import { type ExpiryRow, encodeExpiry, keyOfRecord } from './state-rows.ts'
-import type { OpenStore, StoreTable } from './state-stores.ts'
+import { isOpen, type OpenStore, type StoreTable } from './state-stores.ts'
 
 /** What stands under a key after a `set`. */
 export type ChangedRecord = {
@@ -121,7 +121,7 @@ export class RecordChanges {
     row: Buffer | undefined,
     gone: 'delete' | 'expire',
   ): void {
-    if (store.dropped === true || after?.revision === before?.revision) return
+    if (!isOpen(store) || after?.revision === before?.revision) return
     if (before?.row instanceof Uint8Array) this.#feed.replaced(before.revision, place.key, before.row)
     const key = keyOfRecord(place.key)
     if (after === undefined || row === undefined) this.#feed.add({ type: gone, store: store.number, key })

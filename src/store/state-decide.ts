@@ -17,7 +17,7 @@ import type {
 } from './types.ts'
 
 /** The longest key, in bytes. */
-const maxKeyBytes = 4096
+export const maxKeyBytes = 4096
 
 /** The longest text of a signed 64-bit number, in bytes. */
 export const maxNumberBytes = 20
@@ -187,7 +187,7 @@ function holds(condition: Condition, present: Present | undefined): boolean {
 }
 
 /** 1 to 255 characters of printable ASCII: what a record can hold and a header can carry. */
-function isContentType(text: string): boolean {
+export function isContentType(text: string): boolean {
   return text.length <= 255 && /^[\x20-\x7e]+$/.test(text)
 }
 

@@ -140,6 +140,18 @@ export class History {
     if (revision > this.#since) this.#put({ key: replacedKey(revision, rowKey), value: row })
   }
 
+  /** Nothing that was told leads to the state of this revision: the history begins anew behind it. */
+  restart(revision: number, time: number): void {
+    this.#since = revision
+    this.#blocks.length = 0
+    this.#blockBytes = 0
+    this.#openedAt = undefined
+    this.#openBytes = 0
+    this.#last = { revision, time }
+    this.#rows = []
+    this.#waitingBytes = 0
+  }
+
   /** What the next batch carries. `revision` and `time` are those of the state that it brings LevelDB up to. */
   takeRows(revision: number, time: number): readonly Row[] {
     this.#drop(time)

@@ -7,6 +7,7 @@ import { ChangeFeed } from './change-feed.ts'
 import type { Place } from './places.ts'
 import { StateDamagedError } from './record.ts'
 import { AppliedState } from './state-apply.ts'
+import { backupOf } from './state-backup.ts'
 import type { Follower } from './state-changes.ts'
 import type { Ledger } from './state-digest.ts'
 import { levelFailure, StateDiskError, type StateFailure } from './state-failure.ts'
@@ -273,6 +274,17 @@ export class StateMachine implements StateReader {
         throw error
       }
     })
+  }
+
+  /** The state as of everything applied at the first read, as a backup; closing the state machine ends it. */
+  async *backup(): AsyncGenerator<Uint8Array, void> {
+    await this.flush()
+    yield* backupOf({ level: this.#level, reading: (read) => this.#usable(read) })
+  }
+
+  /** The stamp at which a restore under way is over, should nothing more come of it; undefined without one. */
+  get restoreOverAt(): number | undefined {
+    return this.#applied.restoreOverAt
   }
 
   /**

@@ -5,6 +5,7 @@ import { open } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { Level } from 'level'
 import { commandVersion } from './commands.ts'
+import type { Row } from './overlay.ts'
 import { StateDamagedError } from './record.ts'
 import { emptySum, Ledger } from './state-digest.ts'
 import { hasCode, isCorruption, reason, StateDiskError } from './state-failure.ts'
@@ -76,6 +77,8 @@ export type State = {
   readonly tokens: readonly Token[]
   readonly origins: Origins
   readonly repeats: Repeats
+  /** The rows of a restore under way, by their keys; empty without one. */
+  readonly restore: readonly Row[]
   readonly history: LoadedHistory
   /** The number of the last batch; 0 when LevelDB is empty and the state is the founding's. */
   readonly lastBatch: number
@@ -140,13 +143,16 @@ export async function loadState(level: StateLevel, founding: Founding): Promise<
   await load('origins', (key, value) => origins.loadOrigin(key, value))
   await load('outcomes', (key, value) => origins.loadOutcomes(key, value))
   await load('sessions', (key, value) => sessions.load(key, value))
+  const restore: Row[] = []
+  await load('restore', (key, value) => restore.push({ key, value }))
   for await (const [key, value] of level.iterator(tableRange('idempotencyKeys'))) keys.load(key, value)
   const closed = await level.get(closedKey)
   const mark = closed === undefined ? undefined : decodeMark(closedKey, closed)
   const clean = mark?.number === batch.number && mark.lastApplied === batch.lastApplied
   const repeats = new Repeats(sessions, keys)
   const history = await loadHistory(level, meta.revision)
-  return { meta, ledger, stores, tokens, origins, repeats, history, lastBatch: batch.number, clean }
+  const last = batch.number
+  return { meta, ledger, stores, tokens, origins, repeats, restore, history, lastBatch: last, clean }
 }
 
 /** What the cluster is at index 0. Stores get their internal numbers in the order of the founding. */
@@ -181,6 +187,7 @@ function foundedState(founding: Founding): State {
     tokens: founding.tokens,
     origins: new Origins(),
     repeats: new Repeats(new Sessions(), new IdempotencyKeys()),
+    restore: [],
     history: emptyHistory(0),
     lastBatch: 0,
     clean: true,

@@ -25,6 +25,8 @@ const tables = {
   idempotencyKeys: 0x07,
   /** expires u48, store number u32, key → the revision of the record that expires then. */
   expiries: 0x08,
+  /** 0 → the restore under way, if there is one (`state-restore.ts`); 1 → the header of its backup. */
+  restore: 0x09,
   /** store number u32, key → the key's record (`record.ts`). */
   records: 0x10,
 } as const
@@ -203,6 +205,8 @@ export type StoreRow = {
   readonly bytes: number
   /** Nobody can open it any more, and its records are being collected. */
   readonly dropped?: true | undefined
+  /** Nobody can open it yet: a restore is filling it. */
+  readonly hidden?: true | undefined
 }
 
 const jsonFormat = 1
@@ -264,7 +268,7 @@ function contentOf(meta: Meta): object {
   }
 }
 
-export function encodeStore({ number, definition, keys, bytes, dropped }: StoreRow): SealedRow {
+export function encodeStore({ number, definition, keys, bytes, dropped, hidden }: StoreRow): SealedRow {
   const { name, ttl, maxValueBytes } = definition
   return sealJson(storeKey(number), {
     number,
@@ -272,6 +276,7 @@ export function encodeStore({ number, definition, keys, bytes, dropped }: StoreR
     keys,
     bytes,
     dropped,
+    hidden,
   })
 }
 
@@ -366,6 +371,43 @@ export function sessionKey(id: string): Buffer {
 
 export function readSessionKey(key: Uint8Array): string {
   return asBuffer(key).toString('utf8', 1)
+}
+
+export const restoreKey: Buffer = Buffer.from([tables.restore, 0])
+export const restoreHeaderKey: Buffer = Buffer.from([tables.restore, 1])
+
+/** A restore under way. */
+export type RestoreRow = {
+  readonly id: string
+  /** The number of the rows that are to come next. */
+  readonly next: number
+  /** How many rows have come, and what they come to (`BackupDigest`). */
+  readonly rows: number
+  readonly digest: string
+  /** The place of the last row, in hex. */
+  readonly last: string | undefined
+  /** The numbers of its stores, in the order of the backup's header. */
+  readonly stores: readonly number[]
+  /** The stamp of its last step, in milliseconds since the epoch. */
+  readonly heardAt: number
+}
+
+export function encodeRestore({ id, next, rows, digest, last, stores, heardAt }: RestoreRow): SealedRow {
+  return sealJson(restoreKey, { id, next, rows, digest, last, stores, heardAt })
+}
+
+export function decodeRestore(value: Uint8Array): RestoreRow {
+  return unsealJson(restoreKey, value) as RestoreRow
+}
+
+/** The header's own bytes, because the digest covers them. */
+export function encodeRestoreHeader(header: Uint8Array): SealedRow {
+  const row = Buffer.concat([Buffer.alloc(sealSize), header])
+  return { key: restoreHeaderKey, value: seal(restoreHeaderKey, jsonFormat, row) }
+}
+
+export function decodeRestoreHeader(value: Uint8Array): Uint8Array {
+  return unseal(restoreHeaderKey, jsonFormat, value).subarray(sealSize)
 }
 
 /** `hash` of 16 bytes. */

@@ -49,7 +49,11 @@ export function isAlone({ type }: Command): boolean {
 /** Whether the commands after it may mean other stores or tokens. */
 function changesKnown({ type }: Command): boolean {
   return (
-    type === 'createStore' || type === 'dropStore' || type === 'removeApp' || /Token$|^expire$/.test(type)
+    type === 'createStore' ||
+    type === 'dropStore' ||
+    type === 'removeApp' ||
+    type === 'restore' ||
+    /Token$|^expire$/.test(type)
   )
 }
 

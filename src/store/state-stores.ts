@@ -17,6 +17,8 @@ export type OpenStore = {
   /** Sum of key and value bytes. */
   bytes: number
   dropped?: true | undefined
+  /** A restore fills it. */
+  hidden?: true | undefined
 }
 
 /** No name of a store has a colon. */
@@ -39,6 +41,7 @@ export class StoreTable {
     for (const row of rows) {
       const store: OpenStore = { ...row }
       this.#numbered.set(store.number, store)
+      if (store.hidden === true) continue
       if (store.dropped === true) this.#dropped.set(store.number, store)
       else this.#link(store)
     }
@@ -94,12 +97,44 @@ export class StoreTable {
   }
 
   create(definition: StoreDefinition): void {
+    this.#link(this.#make(definition))
+  }
+
+  /** A store that nobody can open until it is shown. */
+  createHidden(definition: StoreDefinition): OpenStore {
+    const store = this.#make(definition)
+    store.hidden = true
+    return store
+  }
+
+  /** A hidden store takes its name, from the store that has it if there is one. */
+  show(store: OpenStore): void {
+    const { name } = store.definition
+    const before = name.startsWith(appName)
+      ? this.#apps.get(name.slice(appName.length))
+      : this.#named.get(name)
+    if (before !== undefined) this.drop(before)
+    store.hidden = undefined
+    this.#changed.add(store)
+    this.#link(store)
+  }
+
+  /** A hidden store goes: its records are collected. */
+  abandon(store: OpenStore): void {
+    store.hidden = undefined
+    store.dropped = true
+    this.#dropped.set(store.number, store)
+    this.#changed.add(store)
+    if (store.keys === 0) this.forget(store)
+  }
+
+  #make(definition: StoreDefinition): OpenStore {
     assert(this.#next <= maxStoreNumber, 'There are numbers for four thousand million stores')
     const store: OpenStore = { number: this.#next, definition, keys: 0, bytes: 0 }
     this.#next += 1
     this.#numbered.set(store.number, store)
-    this.#link(store)
     this.#changed.add(store)
+    return store
   }
 
   createForApp(app: string): void {
@@ -132,7 +167,7 @@ export class StoreTable {
   count(store: OpenStore, more: { readonly keys: number; readonly bytes: number }): void {
     store.keys += more.keys
     store.bytes += more.bytes
-    if (store.dropped !== true) this.#bytes += more.bytes
+    if (isOpen(store)) this.#bytes += more.bytes
     this.#changed.add(store)
   }
 
@@ -157,6 +192,11 @@ export class StoreTable {
     else this.#named.set(name, store)
     this.#bytes += store.bytes
   }
+}
+
+/** Whether somebody can open it. */
+export function isOpen({ dropped, hidden }: Pick<StoreRow, 'dropped' | 'hidden'>): boolean {
+  return dropped !== true && hidden !== true
 }
 
 export function statusOf({ number, definition, keys, bytes }: OpenStore): StoreStatus {

@@ -10,6 +10,8 @@ import {
   decodeExpiry,
   decodeMeta,
   decodeOrigin,
+  decodeRestore,
+  decodeRestoreHeader,
   decodeStore,
   decodeToken,
   digestOf,
@@ -48,6 +50,7 @@ const decoders: Record<ReplicatedTable, (key: Uint8Array, value: Uint8Array) => 
   sessions: decodeSession,
   idempotencyKeys: decodeIdempotencyKey,
   expiries: decodeExpiry,
+  restore: (key, value) => (key[1] === 0 ? decodeRestore(value) : decodeRestoreHeader(value)),
   records: decodeRecord,
 }
 

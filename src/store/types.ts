@@ -197,9 +197,28 @@ export type OwnCommand =
   /** Takes away up to 1,000 records of a dropped store. */
   | { readonly type: 'collect'; readonly store: number }
 
+/** One step of a restore. Nothing of it shows until `link`. */
+export type RestoreStep =
+  /** Only into a cluster without keys; `header` is the backup's. Ends with `drop`, or when nothing is heard of it for long. */
+  | { readonly type: 'begin'; readonly header: Uint8Array }
+  /** Rows of the backup, in its order and form. Counted from 1: what came before is not taken again. */
+  | { readonly type: 'rows'; readonly number: number; readonly rows: Uint8Array }
+  /** Shows all of it at once if its rows are so many and come to this digest; drops it otherwise. */
+  | { readonly type: 'link'; readonly rows: number; readonly digest: string }
+  | { readonly type: 'drop' }
+
+/** Brings a backup in. `restore` is 128 random bits in base64url, drawn by the node that took the request. */
+export type RestoreCommand = {
+  readonly type: 'restore'
+  readonly token: string
+  readonly restore: string
+  readonly step: RestoreStep
+}
+
 /** What is to be done to the replicated state. */
 export type Command =
   | RepeatableCommand
+  | RestoreCommand
   /** `session` is 128 random bits in base64url, drawn by the node that took the request: apply draws nothing. */
   | { readonly type: 'openSession'; readonly token: string; readonly session: string }
   | OwnCommand
@@ -250,7 +269,9 @@ export type Outcome = (
   | { readonly type: 'storeCreated' | 'storeDropped' | 'tokenMinted' | 'tokenRevoked' | 'appRemoved' }
   /** `expires`: until when the secret before stands; absent where it is gone. */
   | { readonly type: 'tokenRotated'; readonly expires?: number }
-  /** The node's own command was carried out, as far as there was something to do. */
+  /** All of a backup shows from now on; `revision` is that of the state then. */
+  | { readonly type: 'restored'; readonly revision: number }
+  /** The node's own command, or a step of a restore, was carried out, as far as there was something to do. */
   | { readonly type: 'done' }
   /** Nothing changed. `revision` is the key's own for `condition-failed`, 0 when it is absent. */
   | {

@@ -124,6 +124,17 @@ const command: fc.Arbitrary<Command> = fc.oneof(
     tokens: fc.array(fc.string()),
   }),
   fc.record({ type: fc.constant('collect' as const), store: fc.nat() }),
+  fc.record({
+    type: fc.constant('restore' as const),
+    token: fc.string(),
+    restore: fc.string(),
+    step: fc.oneof(
+      fc.record({ type: fc.constant('begin' as const), header: bytes }),
+      fc.record({ type: fc.constant('rows' as const), number: count, rows: bytes }),
+      fc.record({ type: fc.constant('link' as const), rows: count, digest: fc.string() }),
+      fc.record({ type: fc.constant('drop' as const) }),
+    ),
+  }),
   fc.record(setFields),
   fc.record({ ...setFields, once }),
   fc.record(deleteFields),
