@@ -26,7 +26,7 @@ describe('a random log', () => {
         sameChanges(changes, model.changes)
         expect(await state.recompute()).toMatchObject(state.digest)
       }),
-      { numRuns: name === 'LevelDB' ? 40 : 300 },
+      { numRuns: name === 'LevelDB' ? 25 : 150 },
     )
   })
 
@@ -61,7 +61,7 @@ describe('a random log', () => {
         expect(await machine.state.recompute()).toMatchObject(state.digest)
         await agrees(machine.state, model)
       }),
-      { numRuns: 200 },
+      { numRuns: 100 },
     )
   })
 })
@@ -101,7 +101,7 @@ describe('a snapshot of a random log', () => {
           await snapshot.close()
         },
       ),
-      { numRuns: name === 'LevelDB' ? 25 : 120 },
+      { numRuns: name === 'LevelDB' ? 15 : 60 },
     )
   })
 })
