@@ -4,11 +4,14 @@ import assert from 'node:assert/strict'
 import { isDeepStrictEqual } from 'node:util'
 import type { Change } from '../../src/store/state-changes.ts'
 import type { StateMachine } from '../../src/store/state-machine.ts'
+import type { StateLevel } from '../../src/store/state-writer.ts'
 import type { Applied, Outcome } from '../../src/store/types.ts'
+import { Workshop } from './state-fixtures.ts'
+import type { Written } from './state-logs.ts'
 import { type Model, type ModelChange, text } from './state-model.ts'
 
 /** With bytes as text, so that it does not matter which kind of array holds them. */
-export function plain(value: unknown): unknown {
+function plain(value: unknown): unknown {
   if (value instanceof Uint8Array) return text(value)
   if (typeof value === 'bigint') return `${value}n`
   if (Array.isArray(value)) return value.map(plain)
@@ -16,7 +19,7 @@ export function plain(value: unknown): unknown {
   return Object.fromEntries(Object.entries(value).map(([name, one]) => [name, plain(one)]))
 }
 
-export function same(found: unknown, expected: unknown, what: string): void {
+function same(found: unknown, expected: unknown, what: string): void {
   const [left, right] = [plain(found), plain(expected)]
   if (isDeepStrictEqual(left, right)) return
   assert.deepEqual(left, right, undefined)
@@ -24,7 +27,7 @@ export function same(found: unknown, expected: unknown, what: string): void {
 }
 
 /** What one entry came to. */
-export function sameAnswers(
+function sameAnswers(
   applied: readonly Applied[],
   expected: readonly { readonly id: unknown; readonly outcome: Outcome }[],
 ): void {
@@ -42,7 +45,7 @@ export function copied({ key, record, ...change }: Change): Change {
 }
 
 /** Revision by revision; within one, whatever their order, they are numbered from 1. */
-export function sameChanges(found: readonly Change[], expected: readonly ModelChange[]): void {
+function sameChanges(found: readonly Change[], expected: readonly ModelChange[]): void {
   const shape = found.map(({ record, key, n, ...change }) => ({
     ...change,
     key: text(key),
@@ -56,6 +59,28 @@ export function sameChanges(found: readonly Change[], expected: readonly ModelCh
     expected.map(({ revision, n }) => [revision, n]),
     'the numbers of the changes',
   )
+}
+
+/**
+ * Applies a log entry by entry and holds it against what was written of it. With rows that wait for LevelDB, or rows that
+ * are there: that must make no difference.
+ */
+export async function comesTo(
+  { entries, answers, model }: Written,
+  level: StateLevel,
+  rowsWait: boolean,
+): Promise<void> {
+  await using workshop = new Workshop()
+  const changes: Change[] = []
+  const { state } = await workshop.open(level, {
+    flushEveryMs: rowsWait ? 60_000 : 0,
+    onChanges: (some) => changes.push(...some.map(copied)),
+  })
+  for (const [at, one] of entries.entries()) sameAnswers(await state.apply([one]), answers[at] ?? [])
+  await agrees(state, model)
+  sameChanges(changes, model.changes)
+  const { digest } = await state.recompute()
+  same(digest, state.digest.digest, 'the digest')
 }
 
 /** All that can be read. */

@@ -242,6 +242,7 @@ describe('a transaction', () => {
   })
 
   it('takes room in its session by what it came to, which is bounded', async () => {
+    machine = await workshop.open(await memory(), { flushEveryMs: 60_000 })
     await machine.run(openSession(1))
     const many: Operation[] = Array.from({ length: 1000 }, (_, n) => ({
       type: 'increment',
