@@ -18,10 +18,13 @@ export const sessionBounds = {
   perPrincipal: 10_000,
   /** Outcomes kept for all sessions of one principal: about 64 MB of memory, should it ever come to that. */
   openWritesPerPrincipal: 1_000_000,
+  /** Of outcomes that are kept, in bytes: only transactions of many operations come near. A write more may pass it. */
+  bytes: 1024 * 1024,
+  bytesPerPrincipal: 64 * 1024 * 1024,
 } as const
 
 /** What a principal has in memory here. */
-type Holder = { readonly principal: string; sessions: number; openWrites: number }
+type Holder = { readonly principal: string; sessions: number; openWrites: number; bytes: number }
 
 type Session = {
   readonly id: string
@@ -31,6 +34,8 @@ type Session = {
   floor: number
   /** By number, from `floor + 1` on; undefined where a number has not come yet. Never ends with undefined. */
   readonly outcomes: (Outcome | undefined)[]
+  /** Of the outcomes. */
+  bytes: number
 }
 
 type Write = Extract<Once, { type: 'session' }>
@@ -60,7 +65,9 @@ export class Sessions {
     const holder = this.#holder(principal)
     holder.sessions += 1
     holder.openWrites += countOf(rest.outcomes)
-    this.#live.set(rest.id, { ...rest, holder })
+    const bytes = bytesOf(rest.outcomes)
+    holder.bytes += bytes
+    this.#live.set(rest.id, { ...rest, holder, bytes })
     this.#sorted = false
   }
 
@@ -74,7 +81,8 @@ export class Sessions {
       if (session.used.time > since) return
       this.#live.delete(session.id)
       this.#ended.set(session.id, session)
-      this.#forget(session.holder, { sessions: 1, openWrites: countOf(session.outcomes) })
+      const { bytes, outcomes } = session
+      this.#forget(session.holder, { sessions: 1, openWrites: countOf(outcomes), bytes })
     }
     this.#usedSince = time
   }
@@ -99,7 +107,7 @@ export class Sessions {
     const limit = sessionBounds.perPrincipal
     if (holder.sessions >= limit) return overloaded('sessions of a principal', limit)
     holder.sessions += 1
-    const session: Session = { id, holder, used: moment, floor: 0, outcomes: [] }
+    const session: Session = { id, holder, used: moment, floor: 0, outcomes: [], bytes: 0 }
     this.#live.set(id, session)
     this.#changed.add(session)
     return { type: 'sessionOpened' }
@@ -118,12 +126,17 @@ export class Sessions {
     this.#changed.add(session)
     if (acked > session.floor) this.#raise(session, acked)
     if (seq <= session.floor) return past
-    const { openWrites, openWritesPerPrincipal } = sessionBounds
+    const { openWrites, openWritesPerPrincipal, bytes, bytesPerPrincipal } = sessionBounds
     if (seq > session.floor + openWrites) return overloaded('open writes of a session', openWrites)
     const outcome = session.outcomes[seq - session.floor - 1]
     if (outcome !== undefined) return { ...outcome, replayed: true }
-    if (session.holder.openWrites < openWritesPerPrincipal) return undefined
-    return overloaded('open writes of a principal', openWritesPerPrincipal)
+    const { holder } = session
+    if (holder.openWrites >= openWritesPerPrincipal) {
+      return overloaded('open writes of a principal', openWritesPerPrincipal)
+    }
+    if (session.bytes >= bytes) return overloaded('bytes of outcomes of a session', bytes)
+    if (holder.bytes < bytesPerPrincipal) return undefined
+    return overloaded('bytes of outcomes of a principal', bytesPerPrincipal)
   }
 
   /** Keeps the outcome of a write that `recall` called new. */
@@ -135,6 +148,9 @@ export class Sessions {
     while (outcomes.length < at) outcomes.push(undefined)
     outcomes[at] = outcome
     holder.openWrites += 1
+    const bytes = outcomeSize(outcome)
+    session.bytes += bytes
+    holder.bytes += bytes
   }
 
   /** The rows that changed since it was last asked, for one batch. */
@@ -151,6 +167,9 @@ export class Sessions {
     const answered = session.outcomes.splice(0, floor - session.floor)
     session.floor = floor
     session.holder.openWrites -= countOf(answered)
+    const bytes = bytesOf(answered)
+    session.bytes -= bytes
+    session.holder.bytes -= bytes
     // A number that has not come leaves nothing behind once those below it are gone: the row is the same as had it been so.
     assert(session.outcomes.length === 0 || session.outcomes.at(-1) !== undefined, 'The last outcome is one')
   }
@@ -165,24 +184,28 @@ export class Sessions {
   #holder(principal: string): Holder {
     let holder = this.#holders.get(principal)
     if (holder === undefined) {
-      holder = { principal, sessions: 0, openWrites: 0 }
+      holder = { principal, sessions: 0, openWrites: 0, bytes: 0 }
       this.#holders.set(principal, holder)
     }
     return holder
   }
 
-  #forget(holder: Holder, less: { readonly sessions: number; readonly openWrites: number }): void {
+  #forget(holder: Holder, less: Omit<Holder, 'principal'>): void {
     holder.sessions -= less.sessions
     holder.openWrites -= less.openWrites
+    holder.bytes -= less.bytes
     if (holder.sessions === 0) this.#holders.delete(holder.principal)
   }
 }
 
-function overloaded(
-  field: 'sessions of a principal' | 'open writes of a session' | 'open writes of a principal',
-  limit: number,
-): Outcome {
+function overloaded(field: Extract<Outcome, { type: 'refused' }>['field'] & string, limit: number): Outcome {
   return { type: 'refused', code: 'overloaded', limit, field }
+}
+
+function bytesOf(outcomes: readonly (Outcome | undefined)[]): number {
+  let bytes = 0
+  for (const outcome of outcomes) if (outcome !== undefined) bytes += outcomeSize(outcome)
+  return bytes
 }
 
 function countOf(outcomes: readonly (Outcome | undefined)[]): number {
@@ -214,7 +237,7 @@ function encodeSession({ id, holder, used, floor, outcomes }: Session): Row {
   return { key, value: seal(key, sessionFormat, row) }
 }
 
-type SessionRow = Omit<Session, 'holder'> & { readonly principal: string }
+type SessionRow = Omit<Session, 'holder' | 'bytes'> & { readonly principal: string }
 
 /** What `Sessions.takeRows` wrote. */
 export function decodeSession(key: Uint8Array, value: Uint8Array): SessionRow {

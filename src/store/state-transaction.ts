@@ -161,7 +161,14 @@ class View {
         const { contentType, revision: last, createdRevision, expires, size } = present
         return {
           type: 'head',
-          item: { key: operation.key, contentType, revision: last, createdRevision, expires, size },
+          item: {
+            key: Buffer.from(operation.key),
+            contentType,
+            revision: last,
+            createdRevision,
+            expires,
+            size,
+          },
         }
       }
       case 'exists':

@@ -230,6 +230,8 @@ export const refusedFields = [
   'sessions of a principal',
   'open writes of a session',
   'open writes of a principal',
+  'bytes of outcomes of a session',
+  'bytes of outcomes of a principal',
   'idempotency keys of a principal',
   'trivet-session',
   'stores',

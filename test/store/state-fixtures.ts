@@ -42,6 +42,14 @@ export const tokens = {
       { store: 'gone', access: 'read-write' },
     ],
   }),
+  minter: token('minter', {
+    type: 'component',
+    mint: true,
+    grants: [
+      { store: 'default', access: 'read-write', prefix: 'cart' },
+      { store: 'new', access: 'read-write' },
+    ],
+  }),
 }
 
 export const founding: Founding = {
