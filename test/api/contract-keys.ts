@@ -270,4 +270,157 @@ export function describeKeys({ as, expectProblem, put, url }: Bench): void {
       expectProblem(answer, 415, 'unsupported-media-type', 'content-encoding')
     })
   })
+
+  describe('a counter', () => {
+    const counter = '/v1/stores/default/keys/counter'
+    const json = { 'content-type': 'application/json' }
+
+    test('counts a missing key as 0 and adds 1, or what is said', async () => {
+      const first = await as('POST', `${counter}/increment`)
+      expect(first).toMatchObject({ status: 200, json: { value: '1', revision: expect.any(Number) } })
+      expect(first.headers.etag).toBe(`"${first.json['revision']}"`)
+      expect(first.headers['server-timing']).toMatch(/^forward;dur=/)
+      for (const [body, value] of [
+        ['{}', '2'],
+        ['{"delta":40}', '42'],
+        ['{"delta":-43}', '-1'],
+        ['{"delta":"9223372036854775807"}', '9223372036854775806'],
+        ['{"delta":"-9223372036854775808"}', '-2'],
+      ]) {
+        const answer = await as('POST', `${counter}/increment`, { body, headers: json })
+        expect(answer, body).toMatchObject({ status: 200, json: { value } })
+      }
+      expect(await as('GET', counter)).toMatchObject({
+        text: '-2',
+        headers: { 'content-type': 'text/plain' },
+      })
+    })
+
+    test('keeps the type of what stood there, and refuses what is no number or would be too large', async () => {
+      await put(`${counter}/typed`, '5', { 'content-type': 'application/json' })
+      await as('POST', `${counter}/typed/increment`)
+      expect(await as('GET', `${counter}/typed`)).toMatchObject({
+        text: '6',
+        headers: { 'content-type': 'application/json' },
+      })
+      for (const wrong of ['five', '', '5 ', '0x5', '1.5', '9223372036854775808']) {
+        await put(`${counter}/wrong`, wrong)
+        expectProblem(await as('POST', `${counter}/wrong/increment`), 409, 'not-a-number')
+      }
+      await put(`${counter}/full`, '9223372036854775807')
+      expectProblem(await as('POST', `${counter}/full/increment`), 409, 'overflow')
+      expect((await as('GET', `${counter}/full`)).text).toBe('9223372036854775807')
+    })
+
+    test.each([
+      ['{"delta":1.5}', 'delta'],
+      ['{"delta":"1.5"}', 'delta'],
+      ['{"delta":"9223372036854775808"}', 'delta'],
+      ['{"delta":9007199254740993}', 'delta'],
+      ['{"delta":true}', 'delta'],
+      ['{"ttl":"soon"}', 'ttl'],
+      ['{"ttl":5}', 'ttl'],
+      ['{"by":5}', 'by'],
+      ['null', 'body'],
+      ['[]', 'body'],
+      ['{', 'body'],
+    ])('takes no %s', async (body, field) => {
+      const answer = await as('POST', `${counter}/increment`, { body, headers: json })
+      expectProblem(answer, 400, 'invalid-request', field)
+    })
+
+    test('has a lifetime only where it is created', async () => {
+      const body = '{"ttl":"1h"}'
+      await as('POST', `${counter}/mortal/increment`, { body, headers: json })
+      const expires = (await as('GET', `${counter}/mortal`)).headers['trivet-expires']
+      expect(expires).toMatch(/^\d{4}-/)
+      await as('POST', `${counter}/mortal/increment`, { body: '{"ttl":"9h"}', headers: json })
+      expect((await as('GET', `${counter}/mortal`)).headers['trivet-expires']).toBe(expires)
+    })
+
+    test('is added to under conditions, and once however often it is sent', async () => {
+      const path = `${counter}/once`
+      const absent = { 'if-none-match': '*' }
+      expect((await as('POST', `${path}/increment`, { headers: absent })).status).toBe(200)
+      expectProblem(await as('POST', `${path}/increment`, { headers: absent }), 412, 'condition-failed')
+      const headers = { 'idempotency-key': 'counter-1' }
+      const first = await as('POST', `${path}/increment`, { headers })
+      const again = await as('POST', `${path}/increment`, { headers })
+      expect(again).toMatchObject({ text: first.text, headers: { 'idempotency-replayed': 'true' } })
+      expect((await as('GET', path)).text).toBe('2')
+      const other = await as('POST', `${path}/increment`, {
+        body: '{"delta":2}',
+        headers: { ...json, ...headers },
+      })
+      expectProblem(other, 422, 'idempotency-key-reused')
+    })
+
+    test.each([
+      ['counter/path/increment', 'counter/path'],
+      ['counter%2Fcoded%2Fincrement', 'counter/coded'],
+      ['counter-slash%2F/increment', 'counter-slash/'],
+      ['counter-twice/increment/increment', 'counter-twice/increment'],
+      ['--/increment', '--'],
+    ])('POST keys/%s is about the key %s', async (path, key) => {
+      expect((await as('POST', `/v1/stores/default/keys/${path}`)).json).toMatchObject({ value: '1' })
+      expect((await as('GET', `/v1/stores/default/keys/${encodeURIComponent(key)}`)).text).toBe('1')
+    })
+
+    test.each(['increment', '/increment', '%2Fincrement', 'a/../increment', '%FF/increment'])(
+      'POST keys/%s is about no key',
+      async (path) => {
+        const answer = await as('POST', `/v1/stores/default/keys/${path}`)
+        expectProblem(answer, 400, 'invalid-key', 'key')
+      },
+    )
+  })
+
+  describe('a lifetime', () => {
+    const path = '/v1/stores/default/keys/mortal'
+    const expiresIn = async (target = path): Promise<number | undefined> => {
+      const text = (await as('GET', target)).headers['trivet-expires']
+      return text === undefined ? undefined : Date.parse(String(text)) - Date.now()
+    }
+
+    test('is set with a key, shown with it, and gone with the next set', async () => {
+      await as('PUT', `${path}?ttl=1h`, { body: 'x' })
+      expect(await expiresIn()).toBeGreaterThan(3_500_000)
+      expect(await expiresIn()).toBeLessThan(3_610_000)
+      const { json } = await as('GET', '/v1/stores/default/keys?prefix=mortal')
+      expect(json['keys']).toMatchObject([{ key: 'mortal', expires: expect.stringMatching(/Z$/) }])
+      await as('PUT', path, { body: 'x' })
+      expect(await expiresIn()).toBeUndefined()
+      await as('PUT', `${path}?ttl=none`, { body: 'x' })
+      expect(await expiresIn()).toBeUndefined()
+    })
+
+    test('is touched without a new revision', async () => {
+      const revision = await put(path, 'x')
+      const touched = await as('POST', `${path}/touch?ttl=30m`)
+      expect(touched).toMatchObject({ status: 200, json: { expires: expect.stringMatching(/Z$/) } })
+      const read = await as('GET', path)
+      expect(read.headers).toMatchObject({ etag: `"${revision}"`, 'trivet-expires': touched.json['expires'] })
+      expect((await as('POST', `${path}/touch?ttl=none`)).json).toEqual({})
+      expect(await expiresIn()).toBeUndefined()
+      expectProblem(await as('POST', '/v1/stores/default/keys/nowhere/touch?ttl=5s'), 404, 'no-such-key')
+      const headers = { 'if-match': `"${revision + 1}"` }
+      expectProblem(await as('POST', `${path}/touch?ttl=5s`, { headers }), 412, 'condition-failed')
+    })
+
+    test.each(['', '0s', '-1s', '1.5s', '5', '5 s', '3651d', '1w', 'NONE', '9999999999999ms'])(
+      'is not %j',
+      async (ttl) => {
+        const query = `ttl=${encodeURIComponent(ttl)}`
+        expectProblem(await as('PUT', `${path}?${query}`, { body: 'x' }), 400, 'invalid-request', 'ttl')
+        expectProblem(await as('POST', `${path}/touch?${query}`), 400, 'invalid-request', 'ttl')
+      },
+    )
+
+    test('has to be said to touch, and nothing else', async () => {
+      expectProblem(await as('POST', `${path}/touch`), 400, 'invalid-request', 'ttl')
+      const headers = { 'content-type': 'application/json' }
+      const answer = await as('POST', `${path}/touch?ttl=5s`, { body: '{}', headers })
+      expectProblem(answer, 400, 'invalid-request', 'body')
+    })
+  })
 }

@@ -125,8 +125,11 @@ export function describeRest(name: string, found: Found): void {
     describe('a route', () => {
       test.each([
         ['POST', '/v1/stores/default/keys/x', 'GET, HEAD, PUT, DELETE'],
-        ['PUT', '/v1/stores/default/keys', 'GET'],
-        ['HEAD', '/v1/stores/default/keys', 'GET'],
+        ['POST', '/v1/stores/default/keys/x/rename', 'GET, HEAD, PUT, DELETE'],
+        ['PATCH', '/v1/stores/default/keys/x/touch', 'GET, HEAD, PUT, POST, DELETE'],
+        ['GET', '/v1/batch', 'POST'],
+        ['PUT', '/v1/stores/default/keys', 'GET, DELETE'],
+        ['HEAD', '/v1/stores/default/keys', 'GET, DELETE'],
         ['PUT', '/v1/me', 'GET'],
         ['GET', '/v1/cluster/leader', 'POST'],
         ['PROPFIND', '/v1/stores/default', 'GET, HEAD, DELETE'],
@@ -163,7 +166,7 @@ export function describeRest(name: string, found: Found): void {
 
       test('takes no parameters it has not declared, nor headers that promise what it does not do', async () => {
         const path = '/v1/stores/default/keys/x'
-        expectProblem(await as('PUT', `${path}?ttl=5s`, { body: 'x' }), 400, 'invalid-request', 'ttl')
+        expectProblem(await as('GET', `${path}?ttl=5s`), 400, 'invalid-request', 'ttl')
         expectProblem(await as('DELETE', `${path}?consistency=stale`), 400, 'invalid-request', 'consistency')
         expectProblem(await as('GET', '/livez?verbose=1'), 400, 'invalid-request', 'verbose')
         const headers = { 'idempotency-key': 'once' }
@@ -222,7 +225,15 @@ export function describeRest(name: string, found: Found): void {
         const { json } = await as('GET', '/openapi.json', { token: undefined })
         expect(json).toMatchObject({ openapi: '3.1.0', security: [{ bearer: [] }] })
         const paths = json['paths'] as Record<string, Record<string, Record<string, unknown>>>
-        expect(Object.keys(paths)).toContain('/v1/stores/{store}/keys/{key}')
+        expect(Object.keys(paths)).toEqual(
+          expect.arrayContaining([
+            '/v1/batch',
+            '/v1/stores/{store}/keys/{key}',
+            '/v1/stores/{store}/keys/{key}/increment',
+            '/v1/stores/{store}/keys/{key}/touch',
+            '/v1/transactions',
+          ]),
+        )
         expect(Object.keys(paths['/v1/stores/{store}/keys/{key}'] ?? {}).sort()).toEqual([
           'delete',
           'get',

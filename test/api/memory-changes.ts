@@ -12,11 +12,11 @@ export class MemoryChanges {
     return () => this.#followers.delete(follower)
   }
 
-  /** The one change of a revision. */
-  add(change: Omit<ChangeEvent, 'n' | 'last'>): void {
-    const event = { ...change, n: 1, last: true }
-    this.#events.push(event)
-    for (const follower of this.#followers) follower.changed([event])
+  /** The changes of a revision, in order. */
+  add(changes: readonly Omit<ChangeEvent, 'n' | 'last'>[]): void {
+    const events = changes.map((change, at) => ({ ...change, n: at + 1, last: at === changes.length - 1 }))
+    this.#events.push(...events)
+    for (const follower of this.#followers) follower.changed(events)
   }
 
   authorityChanged(): void {

@@ -16,17 +16,16 @@ import type {
   WatchStream,
 } from '../../src/node/surface.ts'
 import { WatchHub } from '../../src/node/watch-hub.ts'
+import { permits, type Target } from '../../src/store/grants.ts'
 import { nameOf, type Place } from '../../src/store/places.ts'
 import type { Follower } from '../../src/store/state-changes.ts'
 import type { HistoryReader } from '../../src/store/state-history-read.ts'
 import type {
   AppStatus,
   Command,
-  Condition,
   ConsistentRead,
   Due,
   Item,
-  KeyCommand,
   ListPage,
   ListQuery,
   Outcome,
@@ -37,6 +36,7 @@ import type {
 } from '../../src/store/types.ts'
 import { administer, isAdminCommand } from './memory-admin.ts'
 import { MemoryChanges } from './memory-changes.ts'
+import { type KeysCommand, type Keyspace, KeyWrite, textOf } from './memory-keys.ts'
 import { memoryMetrics } from './memory-metrics.ts'
 import { MemoryRepeats } from './memory-repeats.ts'
 
@@ -46,15 +46,6 @@ export function hashOf(secret: string): string {
 }
 
 const timing = { forward: 0.1, queue: 0.25, fsync: 0.5, quorum: 1, apply: 0.05 }
-
-/** The commands that it decides. */
-type PlainCommand = Extract<KeyCommand, { type: 'set' | 'delete' }>
-
-type Keyspace = {
-  readonly definition: StoreDefinition
-  readonly number: number
-  readonly items: Map<string, Item>
-}
 
 export class MemoryState implements StateReader {
   readonly clusterId = '0123456789abcdef0123456789abcdef'
@@ -164,7 +155,7 @@ export class MemoryState implements StateReader {
       if (admin === undefined) return { type: 'refused', code: 'unauthenticated' }
       return this.repeats.once(admin.name, command, () => administer(this, admin, command))
     }
-    if (command.type !== 'set' && command.type !== 'delete' && command.type !== 'openSession') {
+    if (!isOfKeys(command) && command.type !== 'openSession') {
       throw new Error(`the node in memory does not know the command ${command.type}`)
     }
     const token = this.held.get(command.token)
@@ -176,64 +167,51 @@ export class MemoryState implements StateReader {
     return this.repeats.open(token.name, command.session)
   }
 
-  #change(command: PlainCommand): Outcome {
-    const keyspace = this.keyspaces.get(command.store)
+  #change(command: KeysCommand): Outcome {
     const refused = this.#refusal(command)
     if (refused !== undefined) return { type: 'refused', code: refused }
-    if (keyspace === undefined) return { type: 'refused', code: 'no-such-store' }
-    const { items, definition } = keyspace
-    const key = textOf(command.key)
-    const present = items.get(key)
-    if (!command.conditions.every((condition) => holds(condition, present))) {
-      return { type: 'refused', code: 'condition-failed', revision: present?.revision ?? 0 }
-    }
-    if (command.type === 'delete') {
-      this.revision += 1
-      const { revision } = this
-      const deleted = items.delete(key)
-      if (deleted) this.changes.add({ type: 'delete', revision, store: keyspace.number, key: command.key })
-      return { type: 'deleted', revision, deleted }
-    }
-    const limit = definition.maxValueBytes
-    if (limit !== undefined && command.value.length > limit) {
-      return { type: 'refused', code: 'value-too-large', limit }
-    }
+    const write = new KeyWrite(this.keyspaces, { revision: this.revision + 1, time: Date.now() })
+    const outcome = write.decide(command)
+    if (outcome.type === 'refused' || outcome.type === 'touched') return outcome
     this.revision += 1
-    items.set(key, {
-      key: command.key,
-      value: command.value,
-      contentType: command.contentType,
-      revision: this.revision,
-      createdRevision: present?.createdRevision ?? this.revision,
-      expires: undefined,
-    })
-    const { value, contentType } = command
-    this.changes.add({
-      type: 'set',
-      revision: this.revision,
-      store: keyspace.number,
-      key: command.key,
-      record: { value, contentType, expires: undefined },
-    })
-    const changed =
-      present === undefined ||
-      present.contentType !== command.contentType ||
-      Buffer.compare(present.value, command.value) !== 0
-    return { type: 'set', revision: this.revision, created: present === undefined, changed }
+    const { revision } = this
+    const changes = write.changes
+      // A touch leaves the revision alone, and watchers too.
+      .filter(({ item }) => item === undefined || item.revision === revision)
+      .map(({ store, key, item }) =>
+        item === undefined
+          ? ({ type: 'delete', revision, store, key } as const)
+          : ({ type: 'set', revision, store, key, record: item } as const),
+      )
+    if (changes.length > 0) this.changes.add(changes)
+    return outcome
   }
 
-  #refusal(command: PlainCommand): ErrorCode | undefined {
+  #refusal(command: KeysCommand): ErrorCode | undefined {
     const principal = this.held.get(command.token)?.principal
     if (principal === undefined) return 'unauthenticated'
-    if (principal.type === 'admin') return undefined
-    if (principal.type !== 'component') return 'access-denied'
-    const granted = principal.grants.some(
-      ({ store, access, prefix = '' }) =>
-        store === command.store &&
-        access === 'read-write' &&
-        textOf(command.key).startsWith(textOf(Buffer.from(prefix))),
-    )
-    return granted ? undefined : 'access-denied'
+    return targetsOf(command).every((target) => permits(principal, target)) ? undefined : 'access-denied'
+  }
+}
+
+function isOfKeys(command: Command): command is KeysCommand {
+  return ['set', 'delete', 'increment', 'touch', 'deleteRange', 'transaction'].includes(command.type)
+}
+
+function targetsOf(command: KeysCommand): readonly Target[] {
+  switch (command.type) {
+    case 'transaction':
+      return [...command.if, ...command.then, ...command.else].map((part) => ({
+        store: part.store,
+        access: ['set', 'delete', 'increment', 'touch', 'deletePrefix'].includes(part.type)
+          ? 'read-write'
+          : 'read',
+        within: part.type === 'deletePrefix' ? part.prefix : part.key,
+      }))
+    case 'deleteRange':
+      return [{ store: command.store, access: 'read-write', within: command.prefix }]
+    default:
+      return [{ store: command.store, access: 'read-write', within: command.key }]
   }
 }
 
@@ -249,23 +227,6 @@ function isWithin(query: ListQuery, key: Uint8Array): boolean {
   if (end !== undefined && Buffer.compare(key, end) >= 0) return false
   if (after === undefined) return true
   return reverse === true ? Buffer.compare(key, after) < 0 : Buffer.compare(key, after) > 0
-}
-
-function holds(condition: Condition, present: Item | undefined): boolean {
-  switch (condition.type) {
-    case 'revision':
-      return present !== undefined && condition.revisions.includes(present.revision)
-    case 'exists':
-      return present !== undefined
-    case 'absent':
-      return present === undefined
-    default:
-      return condition satisfies never
-  }
-}
-
-function textOf(key: Uint8Array): string {
-  return Buffer.from(key).toString('latin1')
 }
 
 /**

@@ -1,6 +1,7 @@
 // What a node in memory keeps of clients' writes: maps, and a time that only tests move.
 
 import type { Once, Outcome } from '../../src/store/types.ts'
+import { remembered } from './memory-keys.ts'
 
 const lifeMs = 10 * 60_000
 
@@ -45,7 +46,7 @@ export class MemoryRepeats {
     const known = session.outcomes.get(once.seq)
     if (known !== undefined) return { ...known, replayed: true }
     const outcome = decide()
-    session.outcomes.set(once.seq, outcome)
+    session.outcomes.set(once.seq, remembered(outcome))
     return outcome
   }
 
@@ -67,7 +68,7 @@ export class MemoryRepeats {
     }
     const outcome = decide()
     const kept = outcome.type !== 'refused' || outcome.code === 'condition-failed'
-    if (kept) this.#keys.set(name, { at: this.time, digest: asked, outcome })
+    if (kept) this.#keys.set(name, { at: this.time, digest: asked, outcome: remembered(outcome) })
     return outcome
   }
 }
