@@ -110,7 +110,7 @@ function transformRoute(routeSchema: object, url: string): { schema: object; url
   }
   const names = notes.headers ?? []
   return {
-    url: notes.key === true ? url.replace(/-$/, ':key') : url,
+    url: notes.key === true ? url.replace(/\/-(?=\/|$)/, '/:key') : url,
     schema: {
       ...schema,
       ...(notes.key === true ? { params: withKey(schema.params) } : {}),

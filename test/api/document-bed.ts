@@ -86,6 +86,11 @@ function sendOver(agent: http.Agent, port: number, sent: Sent): Promise<Answered
 /** What stands in paths and bodies, so that what is asked for is there. */
 const names: Readonly<Record<string, string>> = { store: 'carts', key: 'a/key', id: 'n9', name: 'spare' }
 
+/** What is dropped is not what others use. */
+function segmentOf({ method, path }: Operation, name: string): string {
+  return method === 'DELETE' && path === '/v1/stores/{store}' ? 'spare' : (names[name] ?? 'sample')
+}
+
 /** The request that an operation's document asks for at the least. */
 export function sampleRequest(operation: Operation): {
   readonly path: string
@@ -97,7 +102,7 @@ export function sampleRequest(operation: Operation): {
   const query = required.filter((parameter) => parameter.in === 'query')
   const json = operation.body?.['application/json']?.schema
   return {
-    path: operation.path.replace(/\{(\w+)\}/g, (_, name: string) => names[name] ?? 'sample'),
+    path: operation.path.replace(/\{(\w+)\}/g, (_, name: string) => segmentOf(operation, name)),
     query: Object.fromEntries(query.map(({ name, schema }) => [name, String(sampleOf(schema))])),
     headers: json === undefined ? {} : { 'content-type': 'application/json' },
     body: json === undefined ? undefined : sampleOf(json),
