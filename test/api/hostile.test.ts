@@ -8,7 +8,14 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Answered } from './client.ts'
 import { secrets } from './contract.ts'
 import { departure, type JsonSchema, nameOf, type Operation, type Parameter, sampleOf } from './document.ts'
-import { type DocumentBed, makeDocumentBed, type Sent, sampleRequest, written } from './document-bed.ts'
+import {
+  bodyOf,
+  type DocumentBed,
+  makeDocumentBed,
+  type Sent,
+  sampleRequest,
+  written,
+} from './document-bed.ts'
 
 let bed: DocumentBed
 
@@ -344,7 +351,7 @@ describe('a body', () => {
         wrongValues
           .filter((value) => !fits(property, value))
           .map((value) => {
-            const body = JSON.stringify({ ...Object(sampleOf(schema ?? {})), [name]: value })
+            const body = JSON.stringify({ ...Object(bodyOf(operation)), [name]: value })
             return { sent: withBody(operation, body), field: new RegExp(`^${name}(\\..*)?$`) }
           }),
       )
@@ -354,7 +361,7 @@ describe('a body', () => {
     assail((operation) => {
       const schema = jsonSchemaOf(operation)
       if (schema === undefined) return []
-      const sample = Object(sampleOf(schema)) as Record<string, unknown>
+      const sample = Object(bodyOf(operation)) as Record<string, unknown>
       const unknown = ['bogus', 'constructor', 'toString'].map((name) => ({
         sent: withBody(operation, JSON.stringify({ ...sample, [name]: 1 })),
         field: name,
@@ -374,7 +381,7 @@ describe('a body', () => {
     assail((operation) => {
       const schema = jsonSchemaOf(operation)
       if (schema === undefined) return []
-      const body = JSON.stringify(sampleOf(schema))
+      const body = JSON.stringify(bodyOf(operation))
       const types = [
         'text/plain',
         'application/xml',
