@@ -6,6 +6,7 @@ import { defineConfig } from 'vitest/config'
 const longOnes = [
   'catch-up',
   'chaos',
+  'crowd',
   'failover',
   'members',
   'once',

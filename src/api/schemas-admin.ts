@@ -138,6 +138,7 @@ export const NewToken = Type.Object(
   },
   {
     ...closed,
+    examples: [{ name: 'cart', stores: ['carts'], ttl: '90d' }],
     description:
       'One of `admin`, `monitor`, `stores` (with `mint`), or `app` with `user` or `bot`; each with `ttl` and `secret`',
   },
@@ -174,9 +175,13 @@ export const TokenRevoked = Type.Object(
   { description: 'No node takes it any more, and its open streams end' },
 )
 
-export const TokenParams = Type.Object({ name: Type.String({ description: 'The name of a token' }) })
+export const TokenParams = Type.Object({
+  name: Type.String({ maxLength: 63, description: 'The name of a token' }),
+})
 
-export const AppParams = Type.Object({ id: Type.String({ description: 'The id of an app' }) })
+export const AppParams = Type.Object({
+  id: Type.String({ maxLength: 128, description: 'The id of an app' }),
+})
 
 export const AppList = Type.Object(
   {

@@ -86,6 +86,20 @@ function sendOver(agent: http.Agent, port: number, sent: Sent): Promise<Answered
 /** What stands in paths and bodies, so that what is asked for is there. */
 const names: Readonly<Record<string, string>> = { store: 'carts', key: 'a/key', id: 'n9', name: 'spare' }
 
+/** Of parameters that are texts of a certain form. */
+const parameters: Readonly<Record<string, string>> = { ttl: '1h' }
+
+/** A JSON body that the operation takes; undefined where it takes none. */
+export function bodyOf({ body }: Operation): unknown {
+  const { schema, example } = body?.['application/json'] ?? {}
+  return schema === undefined ? undefined : (example ?? sampleOf(schema))
+}
+
+/** What is dropped is not what others use. */
+function segmentOf({ method, path }: Operation, name: string): string {
+  return method === 'DELETE' && path === '/v1/stores/{store}' ? 'spare' : (names[name] ?? 'sample')
+}
+
 /** The request that an operation's document asks for at the least. */
 export function sampleRequest(operation: Operation): {
   readonly path: string
@@ -95,12 +109,14 @@ export function sampleRequest(operation: Operation): {
 } {
   const required = operation.parameters.filter((parameter) => parameter.required === true)
   const query = required.filter((parameter) => parameter.in === 'query')
-  const json = operation.body?.['application/json']?.schema
+  const json = bodyOf(operation)
   return {
-    path: operation.path.replace(/\{(\w+)\}/g, (_, name: string) => names[name] ?? 'sample'),
-    query: Object.fromEntries(query.map(({ name, schema }) => [name, String(sampleOf(schema))])),
+    path: operation.path.replace(/\{(\w+)\}/g, (_, name: string) => segmentOf(operation, name)),
+    query: Object.fromEntries(
+      query.map(({ name, schema }) => [name, parameters[name] ?? String(sampleOf(schema))]),
+    ),
     headers: json === undefined ? {} : { 'content-type': 'application/json' },
-    body: json === undefined ? undefined : sampleOf(json),
+    body: json,
   }
 }
 

@@ -31,7 +31,7 @@ export type Parameter = {
   readonly schema: JsonSchema
 }
 
-type Content = Readonly<Record<string, { readonly schema?: JsonSchema }>>
+type Content = Readonly<Record<string, { readonly schema?: JsonSchema; readonly example?: unknown }>>
 
 export type Operation = {
   readonly method: string

@@ -1,5 +1,6 @@
 // Many operations in one request, each as if it had come alone.
 
+import { TrivetError } from '../../errors.ts'
 import { AnswerRoom } from '../answer-room.ts'
 import { type App, type RouteContext, setTiming } from '../app.ts'
 import { Batch } from '../batch.ts'
@@ -31,6 +32,10 @@ export function addBatchRoute(app: App, context: RouteContext): void {
       const { consistency, minRevision } = request.query
       const repeat = readBatchRepeat(request.headers)
       const body = await readOperationBody(request, context, ['operations'])
+      if (body.fields['operations'] === undefined) {
+        const field = 'operations'
+        throw new TrivetError('invalid-request', `The field ${field} is missing`, { field })
+      }
       const raws = listOf(body, 'operations')
       const call = await gate.settle(request, minRevision)
       const stale = consistency === 'stale'
