@@ -34,8 +34,11 @@ import type {
   NodeMetrics,
   NodeSurface,
   WaitOptions,
+  WatchQuery,
+  WatchStream,
 } from './surface.ts'
 import type { Answer, PeerMessage, Question, Transport } from './transport.ts'
+import { WatchHub } from './watch-hub.ts'
 
 /** What a node stands on; a simulation brings its own. */
 export type NodeParts = {
@@ -79,6 +82,7 @@ type Inside = {
 const tickMs = 5
 const statusMs = 500
 const keepMs = 1000
+const watchMs = 1000
 const spaceMs = 1000
 const expiryMs = 1000
 /** The log is proven once it was idle for one to two of these. */
@@ -101,6 +105,7 @@ export class Node implements NodeSurface {
   readonly #own: NodeAddress
   readonly #space: SpaceKeeper
   readonly #roles = new RoleMeter()
+  readonly #hub: WatchHub
   #replica: Replica | undefined
   #keeper: StateKeeper | undefined
   #expiry: ExpiryKeeper | undefined
@@ -140,6 +145,7 @@ export class Node implements NodeSurface {
       statusChange: (ms) => this.#statusChange(ms),
       logger: parts.logger,
     })
+    this.#hub = new WatchHub({ now: parts.surroundings.now })
     this.#space = new SpaceKeeper({
       self: parts.transport.self,
       freeBytes: parts.freeBytes,
@@ -219,6 +225,11 @@ export class Node implements NodeSurface {
     } catch (error) {
       return Promise.reject(error)
     }
+  }
+
+  watch(query: WatchQuery, options: { readonly signal?: AbortSignal | undefined } = {}): WatchStream {
+    this.#serving()
+    return this.#hub.watch(query, options)
   }
 
   cluster(): ClusterStatus {
@@ -492,6 +503,9 @@ export class Node implements NodeSurface {
     const expiry = new ExpiryKeeper({ replica, now: parts.surroundings.now, logger })
     this.#expiry = expiry
     this.#stops.push(parts.every(expiryMs, () => expiry.tick()))
+    this.#stops.push(
+      parts.every(watchMs, () => this.#hub.tick({ hasLeader: replica.raft.leader !== undefined })),
+    )
     this.#stops.push(parts.every(proveMs, () => void replica.prove()))
     logger.info({ boot, term: hardState.term, lastApplied: machine?.lastApplied }, 'taking part')
     if (machine !== undefined) this.#warnOfDifferences(machine)
@@ -514,7 +528,10 @@ export class Node implements NodeSurface {
       appliedLately: () => this.#view.lastApplied,
       ask: (peer, question) => transport.ask(peer, question, { signal: timeout(snapshotMs) }),
       name: (peer) => this.#name(peer),
-      onState: (machine) => this.#state.show(machine),
+      onState: (machine) => {
+        this.#state.show(machine)
+        this.#hub.show(machine)
+      },
       onFatal: (error) => this.#fatal(error),
       sleep,
       surroundings,
@@ -742,6 +759,7 @@ export class Node implements NodeSurface {
 
   async #stop(): Promise<void> {
     const replica = this.#replica
+    this.#hub.close()
     if (replica !== undefined && !this.#failed) await this.#handOver(replica)
     for (const stop of this.#stops) stop()
     this.#members.close()

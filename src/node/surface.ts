@@ -2,6 +2,7 @@
 
 import type { Role } from '../raft/types.ts'
 import type { DurationCounts } from '../store/durations.ts'
+import type { ChangedRecord, Position } from '../store/state-changes.ts'
 import type { Digest } from '../store/state-rows.ts'
 import type { Command, Outcome, StateReader } from '../store/types.ts'
 
@@ -132,6 +133,70 @@ export type NodeMetrics = {
   readonly freeBytes: number
 }
 
+/** Which keys are watched, and from where on. */
+export type WatchQuery = {
+  /** The hash of the token it came with: judged at the start, and again whenever tokens or stores change. */
+  readonly token: string
+  readonly store: string
+  /** Keys that begin with one of these, and these keys: at most 64 in all. The whole store where there are none. */
+  readonly prefixes: readonly Uint8Array[]
+  readonly keys: readonly Uint8Array[]
+  readonly start: WatchStart
+  /** Whether events come with their values. */
+  readonly values: boolean
+}
+
+export type WatchStart =
+  /** What is written from now on. */
+  | { readonly type: 'now' }
+  /** What was written after this position, as an event's `id` or the revision of a read gives it. */
+  | { readonly type: 'after'; readonly position: Position }
+  /** Every current key first. */
+  | { readonly type: 'snapshot' }
+
+/** Why a stream of events is over. */
+export type WatchEnd =
+  /** The start is not kept any more; the earliest position that is. */
+  | { readonly type: 'compacted'; readonly oldest: number }
+  /** Whoever reads it was too slow. */
+  | { readonly type: 'lagged' }
+  /** The token is no more, or may not see this any more. */
+  | { readonly type: 'revoked' }
+  | { readonly type: 'store-dropped' }
+  /** This node stops, or cannot vouch for what it would tell: another one can. */
+  | { readonly type: 'closing' }
+
+export type WatchEvent =
+  | {
+      readonly type: 'set'
+      /** The position after it. Undefined for the keys that a stream begins with. */
+      readonly id: Position | undefined
+      readonly key: Uint8Array
+      readonly revision: number
+      readonly record: ChangedRecord
+      /** It is the last of several in its revision. */
+      readonly last: boolean
+    }
+  | {
+      readonly type: 'delete' | 'expire'
+      readonly id: Position
+      readonly key: Uint8Array
+      readonly revision: number
+      readonly last: boolean
+    }
+  /** Everything up to this revision, and all of it, was told. */
+  | { readonly type: 'progress'; readonly id: Position; readonly revision: number }
+  | WatchEnd
+
+/**
+ * Events in their order, in groups as they come; the last one says why it is over. Iterated once. A stream that nobody
+ * iterates takes nothing up.
+ */
+export type WatchStream = AsyncIterable<readonly WatchEvent[]> & {
+  /** Ends it with `closing`, behind what waits to be taken. */
+  close(): void
+}
+
 /** The node as its surfaces see it. Every rejection is a `TrivetError`, or the reason of the given signal. */
 export interface NodeSurface {
   readonly id: string
@@ -153,6 +218,14 @@ export interface NodeSurface {
 
   /** Resolves once this node has applied `revision`. Rejects with `deadline-exceeded`. */
   waitForRevision(revision: number, options: WaitOptions): Promise<void>
+
+  /**
+   * What happens to keys from now on, or from an earlier position on: every event after the start, in order, once. Reflects,
+   * as `state` does, every write acknowledged before a `barrier` that came before. Throws `unauthenticated`, `access-denied`,
+   * `no-such-store`, `invalid-request` for a position that is still to come, `overloaded`, `not-ready` or `shutting-down`.
+   * `signal` ends it without an event.
+   */
+  watch(query: WatchQuery, options: { readonly signal?: AbortSignal | undefined }): WatchStream
 
   cluster(): ClusterStatus
 
