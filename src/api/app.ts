@@ -15,6 +15,7 @@ import type { BodyReader } from './body.ts'
 import type { Gate } from './gate.ts'
 import type { Metrics } from './metrics.ts'
 import { headers } from './protocol.ts'
+import type { Streams } from './streams.ts'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -48,6 +49,7 @@ export type RouteContext = {
   readonly metrics: Metrics
   readonly limits: ApiLimits
   readonly logger: Logger
+  readonly streams: Streams
   /** True from the moment the server was told to drain. */
   readonly draining: () => boolean
 }

@@ -47,6 +47,8 @@ export type Rule = {
   readonly judged: 'read' | 'write' | 'local'
   /** The conditional headers this route honours. */
   readonly conditions?: readonly ConditionalHeader[]
+  /** The query parameters that may be given more than once. */
+  readonly mayRepeat?: readonly string[]
   /** Whether it honours `Idempotency-Key` and `Trivet-Session`. */
   readonly repeatable?: boolean
 }
@@ -338,7 +340,7 @@ function targetOf(request: FastifyRequest, entering: Entering): Target | undefin
 /** The mistakes any request can make, whatever its route: those of the query's writing, and headers nobody honours. */
 function refuseMistakes(request: FastifyRequest, rule: Rule): void {
   const { headers } = request
-  const mistake = queryMistake(request.query)
+  const mistake = queryMistake(request.query, rule.mayRepeat)
   if (mistake !== undefined) throw mistake
   refuseOtherConditions(headers, rule.conditions ?? [])
   for (const name of repeatHeaders) {

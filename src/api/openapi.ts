@@ -14,6 +14,7 @@ const requestHeaders = {
     'A name of your own for this write, 1 to 128 visible ASCII characters: sent again within ten minutes, the same request is answered as it was first (`Idempotency-Replayed: true`) and does nothing more',
   'trivet-session':
     '`<id>; seq=<n>; acked=<m>`: the n-th write of a session. Sent again it is answered as it was first; outcomes up to `acked` are forgotten',
+  'last-event-id': 'Begin after this event: its id, as a client sends it that lost its stream',
   'trivet-timeout': 'How long the node may take: a duration from 10ms to 60s, 5s unless given',
 } as const
 
@@ -31,6 +32,8 @@ type Notes = {
   readonly operations?: { readonly takes: TSchema; readonly answers: TSchema }
   /** Answers that are plain text, by status. */
   readonly texts?: Readonly<Record<number, TSchema>>
+  /** The answer is a stream of server-sent events. */
+  readonly answersEvents?: boolean
 }
 
 /** Part of a route's schema: what it answers by status, and notes for the document alone. */
@@ -39,6 +42,12 @@ export function documented<Answers extends Readonly<Record<number, TSchema>> = R
 ): { readonly response: Answers; readonly notes: Notes } {
   const { answers = {} as Answers, ...notes } = options
   return { response: answers, notes }
+}
+
+const eventStream = {
+  description:
+    'Events: set, delete, expire, progress; at the end lagged, compacted, revoked, store-dropped or closing',
+  content: { 'text/event-stream': { schema: { type: 'string' } } },
 }
 
 const anyValue = { content: { '*/*': { schema: { description: 'Any bytes' } } } }
@@ -105,6 +114,7 @@ function transformRoute(routeSchema: object, url: string): { schema: object; url
       ...(names.length === 0 ? {} : { headers: headerSchema(names) }),
       ...(notes.takesValue === true ? { body: anyValue } : {}),
       ...(notes.texts === undefined ? {} : { response: asTexts(notes.texts) }),
+      ...(notes.answersEvents === true ? { response: { 200: eventStream } } : {}),
       ...(notes.answersValue === true
         ? {
             response: {

@@ -37,6 +37,8 @@ import { addSessionRoute } from './routes/sessions.ts'
 import { addStoreRoutes } from './routes/stores.ts'
 import { addTokenRoutes } from './routes/tokens.ts'
 import { addTransactionRoute } from './routes/transactions.ts'
+import { addWatchRoute } from './routes/watch.ts'
+import { Streams } from './streams.ts'
 import { parseQuery, routedTarget } from './url.ts'
 import { compileValidator } from './validation.ts'
 
@@ -88,6 +90,7 @@ export class Api {
   readonly #app: App
   readonly #answers: Answers
   readonly #listener: Listener
+  readonly #streams: Streams
   readonly #bodies: BodyReader
   readonly #mattermost: MattermostSurface
   readonly #metrics: Metrics
@@ -130,6 +133,7 @@ export class Api {
     this.#listener = listener
     this.#bodies = bodies
     this.#metrics = metrics
+    this.#streams = new Streams(options.logger)
     this.#mattermost = new MattermostSurface({
       node: options.node,
       answers,
@@ -153,6 +157,7 @@ export class Api {
       metrics: this.#metrics,
       limits,
       logger,
+      streams: this.#streams,
       draining: () => this.#answers.draining,
     }
     const app = this.#app
@@ -173,6 +178,7 @@ export class Api {
       addBatchRoute(app, context)
       addTransactionRoute(app, context)
       addStoreRoutes(app, context)
+      addWatchRoute(app, context)
       addSessionRoute(app, context)
       addClusterRoutes(app, context)
       addHealthRoutes(app, context)
@@ -210,14 +216,18 @@ export class Api {
     return this.#listener.connections.size
   }
 
-  /** From now on the node is not ready, and every answer sends its client elsewhere. Requests are still served. */
+  /**
+   * From now on the node is not ready, and every answer sends its client elsewhere. Requests are still served; streams of
+   * events end.
+   */
   drain(): void {
     this.#answers.drain()
+    this.#streams.drain()
   }
 
   /** Stops listening and waits for the answers in flight, for as long as the option allows; then cuts what is left. */
   async close(): Promise<void> {
-    this.#answers.drain()
+    this.drain()
     const { server, connections } = this.#listener
     const timer = setTimeout(
       () => server.closeAllConnections(),

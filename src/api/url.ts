@@ -147,7 +147,13 @@ function hasDotSegment(key: Buffer): boolean {
 /** A mistake in the query that a parser cannot throw, because it runs inside the router. */
 const mistake: unique symbol = Symbol('mistake')
 
-export type Query = Record<string, string> & { [mistake]?: TrivetError }
+/** Parameters that were given again, with their further values: a mistake on most routes. */
+const again: unique symbol = Symbol('again')
+
+export type Query = Record<string, string> & {
+  [mistake]?: TrivetError
+  [again]?: Map<string, readonly string[]>
+}
 
 const emptyQuery: Query = Object.freeze(Object.create(null))
 
@@ -164,7 +170,8 @@ export function parseQuery(text: string): Query {
       const field = name ?? part.slice(0, 100)
       query[mistake] ??= invalidParameter(field, 'must be percent-encoded UTF-8')
     } else if (name in query) {
-      query[mistake] ??= invalidParameter(name, 'may be given once')
+      query[again] ??= new Map()
+      query[again].set(name, [...(query[again].get(name) ?? []), value])
     } else {
       query[name] = value
     }
@@ -173,8 +180,21 @@ export function parseQuery(text: string): Query {
 }
 
 /** The first mistake that `parseQuery` found, as an `invalid-request` that names its parameter. */
-export function queryMistake(query: unknown): TrivetError | undefined {
-  return typeof query === 'object' && query !== null ? (query as Query)[mistake] : undefined
+export function queryMistake(query: unknown, mayRepeat: readonly string[] = []): TrivetError | undefined {
+  if (!isQuery(query)) return undefined
+  if (query[mistake] !== undefined) return query[mistake]
+  const repeated = [...(query[again]?.keys() ?? [])].find((name) => !mayRepeat.includes(name))
+  return repeated === undefined ? undefined : invalidParameter(repeated, 'may be given once')
+}
+
+/** All values of a parameter, in order. */
+export function queryValues(query: unknown, name: string): readonly string[] {
+  const first = isQuery(query) ? query[name] : undefined
+  return first === undefined || !isQuery(query) ? [] : [first, ...(query[again]?.get(name) ?? [])]
+}
+
+function isQuery(query: unknown): query is Query {
+  return typeof query === 'object' && query !== null
 }
 
 function decodeQueryPart(text: string): string | undefined {

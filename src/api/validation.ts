@@ -4,6 +4,7 @@ import type { FastifySchemaCompiler } from 'fastify'
 import type { TSchema } from 'typebox'
 import { Compile } from 'typebox/compile'
 import { TrivetError } from '../errors.ts'
+import { queryValues } from './url.ts'
 
 const words: Readonly<Record<string, string>> = {
   querystring: 'query parameter',
@@ -73,14 +74,14 @@ function allowed(params: object): string {
   return list.length === 0 ? '' : `: ${list.join(', ')}`
 }
 
-type Typed = { readonly name: string; readonly type: 'integer' | 'boolean' }
+type Typed = { readonly name: string; readonly type: 'integer' | 'boolean' | 'array' }
 
 /** The parameters of a query schema that are not text. */
 function typedParameters(schema: TSchema): readonly Typed[] {
   const properties: object = 'properties' in schema && isObject(schema.properties) ? schema.properties : {}
   return Object.entries(properties).flatMap(([name, property]: [string, unknown]) => {
     const type = isObject(property) && 'type' in property ? property.type : undefined
-    return type === 'integer' || type === 'boolean' ? [{ name, type }] : []
+    return type === 'integer' || type === 'boolean' || type === 'array' ? [{ name, type }] : []
   })
 }
 
@@ -96,7 +97,8 @@ function readTyped(query: unknown, typed: readonly Typed[]): unknown {
     const text = given[name]
     if (typeof text !== 'string') continue
     read ??= { ...given }
-    if (type === 'boolean') read[name] = text === 'true' ? true : text === 'false' ? false : text
+    if (type === 'array') read[name] = queryValues(query, name)
+    else if (type === 'boolean') read[name] = text === 'true' ? true : text === 'false' ? false : text
     else read[name] = /^(?:0|[1-9]\d{0,15})$/.test(text) ? Number(text) : text
   }
   return read ?? query

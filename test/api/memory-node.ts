@@ -12,8 +12,13 @@ import type {
   NodeMetrics,
   NodeSurface,
   WaitOptions,
+  WatchQuery,
+  WatchStream,
 } from '../../src/node/surface.ts'
+import { WatchHub } from '../../src/node/watch-hub.ts'
 import { nameOf, type Place } from '../../src/store/places.ts'
+import type { Follower } from '../../src/store/state-changes.ts'
+import type { HistoryReader } from '../../src/store/state-history-read.ts'
 import type {
   AppStatus,
   Command,
@@ -31,6 +36,7 @@ import type {
   Token,
 } from '../../src/store/types.ts'
 import { administer, isAdminCommand } from './memory-admin.ts'
+import { MemoryChanges } from './memory-changes.ts'
 import { memoryMetrics } from './memory-metrics.ts'
 import { MemoryRepeats } from './memory-repeats.ts'
 
@@ -58,6 +64,7 @@ export class MemoryState implements StateReader {
   readonly held = new Map<string, Token>()
   readonly keyspaces = new Map<string, Keyspace>()
   readonly repeats = new MemoryRepeats()
+  readonly changes = new MemoryChanges()
   #number = 0
 
   addStore(definition: StoreDefinition): void {
@@ -132,6 +139,14 @@ export class MemoryState implements StateReader {
     return { revision: this.revision, list: (query) => frozen.list(query), close: async () => undefined }
   }
 
+  follow(follower: Follower): () => void {
+    return this.changes.follow(follower)
+  }
+
+  async openHistory(): Promise<HistoryReader> {
+    return this.changes.open(this.revision)
+  }
+
   /** Nothing expires here. */
   async due(): Promise<Due> {
     return { records: [], tokens: [] }
@@ -174,7 +189,10 @@ export class MemoryState implements StateReader {
     }
     if (command.type === 'delete') {
       this.revision += 1
-      return { type: 'deleted', revision: this.revision, deleted: items.delete(key) }
+      const { revision } = this
+      const deleted = items.delete(key)
+      if (deleted) this.changes.add({ type: 'delete', revision, store: keyspace.number, key: command.key })
+      return { type: 'deleted', revision, deleted }
     }
     const limit = definition.maxValueBytes
     if (limit !== undefined && command.value.length > limit) {
@@ -188,6 +206,14 @@ export class MemoryState implements StateReader {
       revision: this.revision,
       createdRevision: present?.createdRevision ?? this.revision,
       expires: undefined,
+    })
+    const { value, contentType } = command
+    this.changes.add({
+      type: 'set',
+      revision: this.revision,
+      store: keyspace.number,
+      key: command.key,
+      record: { value, contentType, expires: undefined },
     })
     const changed =
       present === undefined ||
@@ -279,11 +305,13 @@ export class MemoryNode implements NodeSurface {
   }))
   readonly executed: Command[] = []
   readonly #waiters = new Set<() => void>()
+  readonly hub = new WatchHub({ now: () => performance.now() })
 
   constructor(founding: { readonly stores: readonly StoreDefinition[]; readonly tokens: readonly Token[] }) {
     this.state = new MemoryState()
     for (const store of founding.stores) this.state.addStore(store)
     for (const token of founding.tokens) this.state.addToken(token)
+    this.hub.show(this.state)
   }
 
   /** How many reads wait for a revision. */
@@ -325,6 +353,10 @@ export class MemoryNode implements NodeSurface {
         this.#waiters.delete(resolve)
       }
     }
+  }
+
+  watch(query: WatchQuery, options: { readonly signal?: AbortSignal | undefined } = {}): WatchStream {
+    return this.hub.watch(query, options)
   }
 
   cluster(): ClusterStatus {
