@@ -12,6 +12,7 @@ import { describeKeys } from './contract-keys.ts'
 import { describeListing } from './contract-listing.ts'
 import { describeOperations } from './contract-operations.ts'
 import { describeRepeats } from './contract-repeats.ts'
+import { describeWatch } from './contract-watch.ts'
 import { hashOf } from './memory-node.ts'
 
 /** What the node under test is founded with. */
@@ -119,6 +120,7 @@ export function describeRest(name: string, found: Found): void {
     describeAccess(bench)
     describeCluster(bench)
     describeAdministration(bench)
+    describeWatch(bench)
 
     describe('a route', () => {
       test.each([

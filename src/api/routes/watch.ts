@@ -39,7 +39,11 @@ export function addWatchRoute(app: App, { node, gate, streams, limits }: RouteCo
         keys: key.map((text) => range('key', text, limits.keyBytes)),
       }
       refuseTooMany(prefix.length, key.length)
-      const start = startOf(request.headers['last-event-id'], from, snapshot)
+      const lastEventId = request.headers['last-event-id']
+      const start = startOf(lastEventId, from, snapshot)
+      if (start.type === 'after' && start.position.revision > node.state.revision) {
+        throw stillToCome(lastEventId === undefined ? 'from' : 'last-event-id', node.state.revision)
+      }
       const { tokenHash: token, store, signal } = call
       const stream = node.watch({ token, store, ...wanted, start, values }, { signal })
       const write = (events: readonly WatchEvent[]) => events.map(eventText).join('')
@@ -101,6 +105,13 @@ function startOf(
   }
   if (snapshot) return { type: 'snapshot' }
   return from === undefined ? { type: 'now' } : after('from', 'query parameter', from)
+}
+
+function stillToCome(field: string, limit: number): TrivetError {
+  return new TrivetError('invalid-request', `That revision is still to come: the last one is ${limit}`, {
+    field,
+    limit,
+  })
 }
 
 function after(field: string, word: string, text: string): WatchStart {
