@@ -159,6 +159,7 @@ export class Api {
       streams: this.#streams,
       limits,
       logger,
+      streams: this.#streams,
       draining: () => this.#answers.draining,
     }
     const app = this.#app

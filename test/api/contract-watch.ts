@@ -2,14 +2,13 @@
 
 import { EventSource } from 'eventsource'
 import { describe, expect, test } from 'vitest'
-import type { Bench } from './contract.ts'
-import { secrets } from './contract.ts'
+import { type Bench, secrets } from './contract.ts'
 import { EventStream } from './event-stream.ts'
 
 const keys = '/v1/stores/default/keys'
 const watch = '/v1/stores/default/watch'
 
-export function describeWatch({ as, expectProblem, url }: Bench & { readonly url: () => string }): void {
+export function describeWatch({ as, expectProblem, url }: Bench): void {
   const open = (query: string, options?: Parameters<typeof EventStream.open>[2]) =>
     EventStream.open(url(), `${watch}${query}`, options)
 
