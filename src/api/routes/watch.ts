@@ -4,7 +4,7 @@ import type { FastifyRequest } from 'fastify'
 import { TrivetError } from '../../errors.ts'
 import type { WatchEvent, WatchStart } from '../../node/surface.ts'
 import { permits } from '../../store/grants.ts'
-import type { App, RouteContext } from '../app.ts'
+import { type App, type RouteContext, setRevision } from '../app.ts'
 import { callOf, denied } from '../gate.ts'
 import { documented } from '../openapi.ts'
 import { StoreParams } from '../schemas.ts'
@@ -45,6 +45,8 @@ export function addWatchRoute(app: App, { node, gate, streams, limits }: RouteCo
         throw stillToCome(lastEventId === undefined ? 'from' : 'last-event-id', node.state.revision)
       }
       const { tokenHash: token, store, signal } = call
+      // Where one that starts now begins: a client that is cut off before its first event goes on from there.
+      setRevision(reply, node.state.revision)
       const stream = node.watch({ token, store, ...wanted, start, values }, { signal })
       const write = (events: readonly WatchEvent[]) => events.map(eventText).join('')
       return reply
