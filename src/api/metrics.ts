@@ -63,8 +63,15 @@ export class Metrics {
     if (String(reply.getHeader('content-type')).startsWith('text/event-stream')) return
     const { url } = request.routeOptions
     const route = url === undefined || request.is404 ? 'none' : templateOf(url)
-    const labels = { method: request.method, route, status: reply.raw.statusCode }
-    this.#durations.observe(labels, reply.elapsedTime / 1000)
+    this.took({ method: request.method, route, status: reply.raw.statusCode }, reply.elapsedTime)
+  }
+
+  /** A request was answered whole, after so many milliseconds. */
+  took(
+    labels: { readonly method: string; readonly route: string; readonly status: number },
+    milliseconds: number,
+  ): void {
+    this.#durations.observe(labels, milliseconds / 1000)
   }
 
   failed(code: ErrorCode): void {

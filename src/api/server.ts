@@ -140,6 +140,7 @@ export class Api {
       answers,
       connections: listener.connections,
       bodies,
+      metrics,
       logger: options.logger,
       settings: options.mattermost ?? defaultMattermost,
       keyBytes: options.limits.keyBytes,

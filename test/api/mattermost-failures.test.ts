@@ -122,6 +122,22 @@ it('a token in the query is not logged', async () => {
   expect(JSON.stringify(bed.logger.lines)).not.toContain(secret)
 })
 
+it('every answer is counted, and every error by its code', async () => {
+  const bed = await knowing()
+  await as(bed, 'GET')
+  await as(bed, 'GET', { token: undefined })
+  const route = '/plugins/com.mattermost.apps/api/v1/kv/*'
+  const lines = [
+    ...[200, 401].map(
+      (status) =>
+        `trivet_http_request_duration_seconds_count{method="GET",route="${route}",status="${status}"} 1`,
+    ),
+    'trivet_http_errors_total{code="unauthenticated"} 1',
+  ]
+  const counted = async (): Promise<readonly string[]> => (await bed.as('GET', '/metrics')).text.split('\n')
+  await expect.poll(counted, patience).toEqual(expect.arrayContaining(lines))
+})
+
 it('a draining node says so on every answer, and closes', async () => {
   const bed = await knowing()
   bed.api.drain()

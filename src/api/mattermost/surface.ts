@@ -4,6 +4,7 @@
 // The order of checks is the plugin's: path and method, size, token, JSON, and, where its code is followed, the prefix.
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { finished } from 'node:stream'
 import { TrivetError } from '../../errors.ts'
 import type { Executed, NodeSurface, WaitOptions } from '../../node/surface.ts'
 import { ownStore, placeOf } from '../../store/places.ts'
@@ -13,10 +14,11 @@ import type { Answers, Logger } from '../answers.ts'
 import { answerUnread, type BodyReader, hasUnreadBody } from '../body.ts'
 import { ClientGone, type Connections } from '../connections.ts'
 import { requestTimeout } from '../gate.ts'
+import type { Metrics } from '../metrics.ts'
 import { asTrivetError, problemHeaders } from '../problem.ts'
 import { headers } from '../protocol.ts'
 import { secretOf } from './secret.ts'
-import { type KeyPath, type MattermostTarget, mattermostTarget, prefixMistake } from './target.ts'
+import { basePath, type KeyPath, type MattermostTarget, mattermostTarget, prefixMistake } from './target.ts'
 
 export type MattermostSettings = {
   /** Follow what the plugin's code does where its documentation says otherwise. */
@@ -59,6 +61,7 @@ type SurfaceParts = {
   readonly answers: Answers
   readonly connections: Connections
   readonly bodies: BodyReader
+  readonly metrics: Metrics
   readonly logger: Logger
   readonly settings: MattermostSettings
   /** The longest key, prefix and slash included, in bytes. */
@@ -83,7 +86,8 @@ export class MattermostSurface {
   }
 
   async #serve(message: IncomingMessage, response: ServerResponse, target: MattermostTarget): Promise<void> {
-    const { answers, logger } = this.#parts
+    const { answers, logger, metrics } = this.#parts
+    const began = performance.now()
     const id = answers.nextId()
     let call: Call | undefined
     let reply: Reply
@@ -102,13 +106,18 @@ export class MattermostSurface {
       if (error.code === 'internal') {
         logger.error({ request: id, method: message.method, err: error.cause ?? error }, 'a request failed')
       }
+      metrics.failed(error.code)
       reply = this.#refusal(error)
     }
     this.#send(message, response, reply, call?.revision, id)
+    const { method = '', url } = message
+    const { status } = reply
+    finished(response, () =>
+      metrics.took({ method, route: `${basePath}/*`, status }, performance.now() - began),
+    )
     // Without the query, which may hold a token.
-    const path = message.url?.replace(/\?.*/s, '')
-    const token = call?.token?.name
-    logger.debug({ request: id, method: message.method, path, status: reply.status, token }, 'answered')
+    const path = url?.replace(/\?.*/s, '')
+    logger.debug({ request: id, method, path, status, token: call?.token?.name }, 'answered')
   }
 
   #readValue(message: IncomingMessage): Promise<Uint8Array> {

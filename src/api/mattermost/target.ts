@@ -4,7 +4,7 @@ import { isUtf8 } from 'node:buffer'
 import { pathStart, percentDecode } from '../url.ts'
 
 /** Where an app finds its store below the site URL. */
-const basePath = '/plugins/com.mattermost.apps/api/v1/kv'
+export const basePath = '/plugins/com.mattermost.apps/api/v1/kv'
 
 /** The longest prefix that Mattermost's code takes, in bytes; it fills shorter ones up with blanks. */
 const paddedPrefixBytes = 2
