@@ -11,6 +11,7 @@ import type {
   Newcomer,
   NodeMetrics,
   NodeSurface,
+  Restored,
   WaitOptions,
   WatchQuery,
   WatchStream,
@@ -35,6 +36,7 @@ import type {
   Token,
 } from '../../src/store/types.ts'
 import { administer, isAdminCommand } from './memory-admin.ts'
+import { backupOf, restoreInto } from './memory-backup.ts'
 import { MemoryChanges } from './memory-changes.ts'
 import { type KeysCommand, type Keyspace, KeyWrite, textOf } from './memory-keys.ts'
 import { memoryMetrics } from './memory-metrics.ts'
@@ -408,6 +410,16 @@ export class MemoryNode implements NodeSurface {
 
   metrics(): NodeMetrics {
     return memoryMetrics
+  }
+
+  backup(): AsyncGenerator<Uint8Array, void> {
+    return backupOf(this.state)
+  }
+
+  async restore(chunks: AsyncIterable<Uint8Array>): Promise<Restored> {
+    const { refuse } = this.faults
+    if (refuse !== undefined) throw refuse
+    return restoreInto(this.state, chunks)
   }
 
   unreadiness(): readonly string[] {

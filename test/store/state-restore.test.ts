@@ -1,7 +1,7 @@
 // A backup of one state brought into another: whole and at once, or not at all.
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { decodeBackup } from '../../src/store/backup-format.ts'
+import { decodeBackup, decodeRows } from '../../src/store/backup-format.ts'
 import { restorePatienceMs } from '../../src/store/state-restore.ts'
 import type { StateLevel } from '../../src/store/state-writer.ts'
 import type { Command, Founding, Outcome, RestoreStep } from '../../src/store/types.ts'
@@ -150,11 +150,21 @@ describe.each(backends)('a restore on $name', ({ make }) => {
   it('takes each part once, in its order', async () => {
     await target.run(step({ type: 'begin', header: parts.header }))
     const [rows = new Uint8Array()] = parts.rows
+    const lastSize = [...decodeRows(rows)].at(-1)?.bytes.length ?? 0
     expect(await target.run(step({ type: 'rows', number: 2, rows }))).toMatchObject([
       { code: 'invalid-request' },
     ])
     expect(await target.run(step({ type: 'begin', header: parts.header }))).toEqual([{ type: 'done' }])
-    for (let n = 0; n < 3; n++) await target.run(step({ type: 'rows', number: 1, rows }))
+    for (let n = 0; n < 3; n++) {
+      expect(await target.run(step({ type: 'rows', number: 1, rows }))).toEqual([{ type: 'done' }])
+    }
+    const twice = Buffer.concat([
+      rows.subarray(rows.length - lastSize),
+      rows.subarray(rows.length - lastSize),
+    ])
+    expect(await target.run(step({ type: 'rows', number: 2, rows: twice }))).toMatchObject([
+      { code: 'invalid-request' },
+    ])
     expect(await link()).toMatchObject({ type: 'restored' })
     expect(await listing(target)).toEqual(await listing(source))
   })
