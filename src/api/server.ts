@@ -160,7 +160,6 @@ export class Api {
       streams: this.#streams,
       limits,
       logger,
-      streams: this.#streams,
       draining: () => this.#answers.draining,
     }
     const app = this.#app

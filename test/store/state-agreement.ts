@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { isDeepStrictEqual } from 'node:util'
-import type { Change } from '../../src/store/state-changes.ts'
+import type { Change, ChangedRecord } from '../../src/store/state-changes.ts'
 import type { StateMachine } from '../../src/store/state-machine.ts'
 import type { StateLevel } from '../../src/store/state-writer.ts'
 import type { Applied, Outcome } from '../../src/store/types.ts'
@@ -38,9 +38,14 @@ function sameAnswers(
   )
 }
 
+function toldValue({ value }: ChangedRecord): Uint8Array {
+  assert(value !== undefined, 'Who follows is told the values')
+  return value
+}
+
 /** A change outlives the entry it came with. */
 export function copied({ key, record, ...change }: Change): Change {
-  const own = record === undefined ? {} : { record: { ...record, value: Buffer.from(record.value) } }
+  const own = record === undefined ? {} : { record: { ...record, value: Buffer.from(toldValue(record)) } }
   return { ...change, key: Buffer.from(key), ...own }
 }
 
@@ -49,7 +54,7 @@ function sameChanges(found: readonly Change[], expected: readonly ModelChange[])
   const shape = found.map(({ record, key, n, ...change }) => ({
     ...change,
     key: text(key),
-    ...(record === undefined ? {} : { value: text(record.value) }),
+    ...(record === undefined ? {} : { value: text(toldValue(record)) }),
   }))
   const order = (left: { revision: number; store: number; key: string }, right: typeof left) =>
     left.revision - right.revision || left.store - right.store || (left.key < right.key ? -1 : 1)
@@ -74,7 +79,10 @@ export async function comesTo(
   const changes: Change[] = []
   const { state } = await workshop.open(level, {
     flushEveryMs: rowsWait ? 60_000 : 0,
-    onChanges: (some) => changes.push(...some.map(copied)),
+  })
+  state.follow({
+    changed: (some) => changes.push(...some.map(({ last, ...change }) => copied(change))),
+    authorityChanged: () => {},
   })
   for (const [at, one] of entries.entries()) sameAnswers(await state.apply([one]), answers[at] ?? [])
   await agrees(state, model)

@@ -147,6 +147,10 @@ export class Model {
   #execute(command: Command): Outcome {
     if (command.type === 'expire') return this.#expire(command)
     if (command.type === 'collect') return this.#collect(command.store)
+    assert(
+      command.type !== 'restore',
+      'A restore is held against the backup it brings, not against this model',
+    )
     const token = this.tokens.find(({ hash }) => hash === command.token)
     if (token === undefined) return { type: 'refused', code: 'unauthenticated' }
     if (command.type === 'openSession') {
