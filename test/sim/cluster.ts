@@ -300,6 +300,12 @@ export class Cluster implements Served {
     return this.#asked(id, () => readThrough(node, key, { store: 'default', deadline }))
   }
 
+  openSession(id: string, session: string, deadlineMs: number): Promise<Executed> {
+    const deadline = this.world.now + deadlineMs
+    const node = this.node(id)
+    return this.#asked(id, () => node.execute({ type: 'openSession', token, session }, { deadline }))
+  }
+
   /** What a machine that was harmed says of its damage is the last that it says. */
   #asked<T>(id: string, call: () => Promise<T>): Promise<T> {
     const machine = this.#machine(id)

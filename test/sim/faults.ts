@@ -280,11 +280,13 @@ function transfer(cluster: Cluster, chance: Chance): string | undefined {
   return `to ${to.id} through ${through.id}`
 }
 
+/** The clock of one machine, or of all when it is their common source of time that errs. */
 function jumpClock(cluster: Cluster, chance: Chance): string {
-  const machine = chance.pick(cluster.machines)
   const size = chance.pick([1000, 60_000, 86_400_000, 10 * 365 * 86_400_000])
-  machine.clockOffset = chance.happens(0.3) ? 0 : chance.happens(0.5) ? size : -size
-  return `${machine.id} by ${machine.clockOffset} ms`
+  const offset = chance.happens(0.3) ? 0 : chance.happens(0.5) ? size : -size
+  const wrong = chance.happens(0.4) ? cluster.machines : [chance.pick(cluster.machines)]
+  for (const machine of wrong) machine.clockOffset = offset
+  return `${idsOf(wrong)} by ${offset} ms`
 }
 
 // ── members ──────────────────────────────────────────────────────────────────────────────────────────────────────
