@@ -269,3 +269,11 @@ export class Machine {
     return this.#running ? this.#process.sleep(ms) : this.#options.world.sleep(ms)
   }
 }
+
+export function peersOf(machines: readonly Machine[]): string[] {
+  return machines.map(({ peer }) => peer)
+}
+
+export function idsOf(machines: readonly Machine[]): string {
+  return machines.map(({ id }) => id).join(' ')
+}
