@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto'
 import type { Node } from '../../src/node/node.ts'
 import type { NodeAddress, NodeSettings } from '../../src/node/settings.ts'
 import type { Executed } from '../../src/node/surface.ts'
+import type { Message } from '../../src/raft/types.ts'
 import { StateDamagedError } from '../../src/store/record.ts'
 import type { Item } from '../../src/store/types.ts'
 import type { Served } from '../linear/clients.ts'
@@ -32,6 +33,9 @@ const defects: ReadonlySet<string> = new Set([
   'SyntaxError',
 ])
 
+/** Is told of a message of Raft as it leaves, by the peer id of its sender. */
+type Listener = (from: string, message: Message) => void
+
 /** What nodes say of themselves that is worth counting. */
 const happenings: ReadonlyMap<string, string> = new Map([
   ['a snapshot took the place of the state', 'installs'],
@@ -54,14 +58,18 @@ export class Cluster implements Served {
   #isHealed = false
   /** Where each machine stood when it was harmed. */
   readonly #harmedAt = new Map<Machine, { readonly starts: number; readonly directory: object | undefined }>()
-  /** Is told of every heartbeat as it leaves. */
-  onHeartbeat: ((from: string) => void) | undefined
+  readonly #listeners = new Set<Listener>()
+  /** How long its nodes hear nothing of a leader before they elect another, at least. */
+  readonly electionMs: number
   /** Changes of the members that are under way. */
   changes = 0
+  /** Machines whose nodes were to be removed, as long as nobody knows what came of it. */
+  readonly leaving = new Set<Machine>()
 
   constructor(world: World, plan: Plan) {
     this.world = world
     this.#chance = world.chance()
+    this.electionMs = plan.electionMs
     this.network = new MemoryNetwork({
       seed: this.#chance.below(2 ** 31),
       scheduler: { now: () => world.now, after: (ms, run) => world.after(ms, run) },
@@ -69,7 +77,7 @@ export class Cluster implements Served {
       reconnectDelay: plan.reconnectDelay,
       tap: (from, to, message) => {
         this.observer.sent(from, message)
-        if (message.type === 'raft' && message.message.type === 'heartbeat') this.onHeartbeat?.(from)
+        if (message.type === 'raft') for (const listener of this.#listeners) listener(from, message.message)
         world.transcript.detail(() => `${from} → ${to} ${JSON.stringify(message)}`)
       },
     })
@@ -156,12 +164,21 @@ export class Cluster implements Served {
     )
   }
 
-  /** Whether the cluster can do without the vote of this one. */
+  /** Whether the cluster can do without the vote of this one, and of those that may be leaving. */
   maySpare(machine: Machine): boolean {
-    return this.#keepsMajority(
-      (other) => other !== machine,
-      (peer) => peer !== machine.peer,
-    )
+    const gone = new Set([machine, ...this.leaving])
+    const without = (some: ReadonlySet<Machine>) =>
+      this.#keepsMajority(
+        (other) => !some.has(other),
+        (peer) => ![...some].some((other) => other.peer === peer),
+      )
+    return without(new Set([machine])) && without(gone)
+  }
+
+  /** Listens until the returned function is called. */
+  listen(listener: Listener): () => void {
+    this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
   }
 
   get leader(): Machine | undefined {

@@ -2,7 +2,7 @@
 
 import type { Chance } from '../raft/chance.ts'
 import type { Cluster } from './cluster.ts'
-import { flipLog, flipRow, loseBatch, misdirect } from './damage.ts'
+import { ageRow, flipLog, flipRow, loseBatch, misdirect } from './damage.ts'
 import { failDisk, failLevel, fillDisk, hangDisk, slowDisk, wipe } from './disk-faults.ts'
 import { addMember, removeMember, replaceMember } from './member-faults.ts'
 import {
@@ -16,7 +16,16 @@ import {
   stall,
 } from './network-faults.ts'
 import { ambush, freeze, jumpClock, lose, loseAll, restartCleanly, transfer } from './process-faults.ts'
-import { answerLate, depose, freezeInRound, slowControl, usurp } from './scripts.ts'
+import {
+  answerLate,
+  creepingDelay,
+  depose,
+  freezeInRound,
+  hurriedChanges,
+  restartInQuestion,
+  slowControl,
+  usurp,
+} from './scripts.ts'
 
 export type Fault = {
   readonly name: string
@@ -40,6 +49,7 @@ export const faults: readonly Fault[] = [
   { name: 'usurp', weight: 4, act: usurp },
   { name: 'late answers', weight: 4, act: answerLate },
   { name: 'slow control lane', weight: 4, act: slowControl },
+  { name: 'creeping delay', weight: 4, act: creepingDelay },
   // ── processes ──────────────────────────────────────────────────────────────────────────────────────────────────
   { name: 'crash', weight: 8, act: (cluster, chance) => lose(cluster, chance, 'process') },
   { name: 'power loss', weight: 8, act: (cluster, chance) => lose(cluster, chance, 'power') },
@@ -49,12 +59,14 @@ export const faults: readonly Fault[] = [
   { name: 'clean restart', weight: 3, act: restartCleanly },
   { name: 'freeze', weight: 4, act: freeze },
   { name: 'freeze in a round', weight: 5, act: freezeInRound },
+  { name: 'restart in a question', weight: 4, act: restartInQuestion },
   { name: 'transfer', weight: 5, act: transfer },
   { name: 'clock jump', weight: 2, act: jumpClock },
   // ── members ────────────────────────────────────────────────────────────────────────────────────────────────────
   { name: 'add member', weight: 5, act: addMember },
   { name: 'remove member', weight: 3, act: removeMember },
   { name: 'replace member', weight: 3, act: replaceMember },
+  { name: 'changes in a hurry', weight: 4, act: hurriedChanges },
   // ── disks ──────────────────────────────────────────────────────────────────────────────────────────────────────
   { name: 'slow disk', weight: 3, act: slowDisk },
   { name: 'hung disk', weight: 3, act: hangDisk },
@@ -67,5 +79,6 @@ export const faults: readonly Fault[] = [
   { name: 'misdirected write', weight: 2, act: misdirect },
   { name: 'bit flip in LevelDB', weight: 2, act: flipRow },
   { name: 'lost LevelDB batch', weight: 2, act: loseBatch },
+  { name: 'lost or stale row', weight: 2, act: ageRow },
   { name: 'wiped disk', weight: 1, act: wipe },
 ]

@@ -3,6 +3,7 @@
 import type { Chance } from '../raft/chance.ts'
 import type { Cluster } from './cluster.ts'
 import { peersOf } from './machine.ts'
+import { addMember, removeMember, replaceMember } from './member-faults.ts'
 
 /** The leader is cut off and the others notice at once: they elect another while it still believes in itself. */
 export function depose(cluster: Cluster, chance: Chance): string | undefined {
@@ -72,11 +73,94 @@ export function freezeInRound(cluster: Cluster, chance: Chance): string | undefi
   if (leader === undefined) return undefined
   const { process } = leader
   const ms = chance.pick([250, 500, 800])
-  cluster.onHeartbeat = (from) => {
-    if (from !== leader.peer || cluster.isHealed) return
-    cluster.onHeartbeat = undefined
+  const forget = cluster.listen((from, { type }) => {
+    if (from !== leader.peer || type !== 'heartbeat') return
+    forget()
+    if (cluster.isHealed) return
     world.after(0, () => process.freeze())
     world.after(ms, () => process.thaw())
-  }
+  })
   return `${leader.id} for ${ms} ms`
+}
+
+/**
+ * What the followers say takes longer and longer, each time by less than the leader's patience, so that it never doubts itself.
+ * Then they hear no more of it and elect another, while what they said before goes on coming in.
+ */
+export function creepingDelay(cluster: Cluster, chance: Chance): string | undefined {
+  const { leader, network, world, machines, electionMs } = cluster
+  if (leader === undefined || machines.length < 3) return undefined
+  const others = machines.filter((machine) => machine !== leader)
+  const steps = chance.pick([4, 5, 6])
+  const more = 0.6 * electionMs
+  for (let step = 1; step <= steps; step++) {
+    world.after((step - 1) * electionMs, () => {
+      if (cluster.isHealed || cluster.leader !== leader) return
+      for (const other of others) network.slowDown(other.peer, leader.peer, step * more)
+    })
+  }
+  const cutAt = (steps + 0.2 + chance.next() / 2) * electionMs
+  world.after(cutAt, () => {
+    if (cluster.isHealed || cluster.leader !== leader) return
+    for (const other of others) network.cutOneWay(leader.peer, other.peer)
+  })
+  world.after(cutAt + steps * more + chance.below(300), () => network.heal())
+  return `to ${leader.id} by ${steps * more} ms in the end`
+}
+
+/**
+ * A follower goes twice: the second time as the leader has just taken the first questions of its new start, and before a round
+ * confirms them. The answers find a node that asks again and lags.
+ */
+export function restartInQuestion(cluster: Cluster, chance: Chance): string | undefined {
+  const { leader, network, world, machines, electionMs } = cluster
+  if (leader === undefined || machines.length < 3) return undefined
+  const others = machines.filter((machine) => machine !== leader)
+  const follower = chance.pick(others)
+  const slow = electionMs * chance.pick([1, 2, 3])
+  const again = () => {
+    if (cluster.isHealed || !cluster.stoppable.includes(follower)) return false
+    void follower.crash().then(() => {
+      if (follower.mayStart) follower.start()
+    })
+    return true
+  }
+  if (!again()) return undefined
+  for (const other of others) network.slowDown(other.peer, leader.peer, slow, 'control')
+  const forget = cluster.listen((from, { type }) => {
+    if (from !== follower.peer || type !== 'readIndex') return
+    forget()
+    world.after(slow + chance.below(electionMs / 2), () => {
+      if (!again()) return
+      network.slowDown(leader.peer, follower.peer, 2 * slow, 'bulk')
+      world.after(3 * slow, () => network.heal())
+    })
+  })
+  world.after(6 * slow + 500, () => {
+    forget()
+    network.heal()
+  })
+  return `${follower.id}, to ${leader.id} by ${slow} ms`
+}
+
+/** Operators in a hurry: one change after another, each soon given up, while the followers acknowledge slowly. */
+export function hurriedChanges(cluster: Cluster, chance: Chance): string | undefined {
+  const { leader, network, world, machines, electionMs } = cluster
+  if (leader === undefined) return undefined
+  const slow = electionMs * (0.2 + chance.next() * 0.4)
+  for (const other of machines) {
+    if (other !== leader) network.slowDown(other.peer, leader.peer, slow)
+  }
+  const count = 2 + chance.below(4)
+  for (let at = 0; at < count; at++) {
+    world.after((at * slow) / 3, () => {
+      if (cluster.isHealed) return
+      const through = chance.happens(0.7) ? leader : undefined
+      const ask = chance.pick([addMember, removeMember, replaceMember])
+      const asked = ask(cluster, chance, { patience: slow / 4, through })
+      if (asked !== undefined) world.transcript.write(`asks in a hurry: ${asked}`)
+    })
+  }
+  world.after(slow * (count + 3), () => network.heal())
+  return `${count} through ${leader.id}, slow by ${Math.round(slow)} ms`
 }
