@@ -88,7 +88,7 @@ export async function ageRow(cluster: Cluster, chance: Chance): Promise<string |
   if (choices.length === 0) return undefined
   const key = chance.pick(choices)
   const older = chance.happens(0.5) ? state.versions(key).slice(0, -1) : []
-  const value = older.length === 0 ? undefined : chance.pick(older)
+  const value = older[chance.below(older.length)]
   cluster.harm(machine, 'state')
   await (chance.happens(0.5) ? machine.crash() : machine.losePower())
   const found = machine.states.get(directory)

@@ -67,6 +67,8 @@ export class Observer {
   /** By index and term. */
   readonly #configurations = new Map<string, Membership & { readonly index: number; readonly term: number }>()
   readonly #commands = new Set<string>()
+  /** `member/read id` → the run of its node that asked under it. */
+  readonly #questions = new Map<string, Replica | undefined>()
   #violation: Violation | undefined
   /** Commands that came into the log once more. */
   repeats = 0
@@ -455,6 +457,9 @@ export class Observer {
       case 'requestVote':
         this.#voted(from, from, message.term)
         return
+      case 'readIndex':
+        this.#asked(from, message.id)
+        return
       case 'appended': {
         const machine = this.#machines.find((one) => one.peer === from)
         if (machine === undefined) return
@@ -467,6 +472,18 @@ export class Observer {
       default:
         return
     }
+  }
+
+  /** An answer that comes late must not be taken for one to another question. */
+  #asked(from: string, id: number): void {
+    const asking = this.#machines.find((one) => one.peer === from)?.node?.inside?.replica
+    const question = `${from}/${id}`
+    this.#must(
+      !this.#questions.has(question) || this.#questions.get(question) === asking,
+      'no read id is used again after a restart (rule 19)',
+      () => question,
+    )
+    this.#questions.set(question, asking)
   }
 
   #mayVote(voter: string): boolean {

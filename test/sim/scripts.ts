@@ -87,9 +87,10 @@ export function freezeInRound(cluster: Cluster, chance: Chance): string | undefi
  * What the followers say takes longer and longer, each time by less than the leader's patience, so that it never doubts itself.
  * Then they hear no more of it and elect another, while what they said before goes on coming in.
  */
-export function creepingDelay(cluster: Cluster, chance: Chance): string | undefined {
+export async function creepingDelay(cluster: Cluster, chance: Chance): Promise<string | undefined> {
   const { leader, network, world, machines, electionMs } = cluster
   if (leader === undefined || machines.length < 3) return undefined
+  network.heal()
   const others = machines.filter((machine) => machine !== leader)
   const steps = chance.pick([4, 5, 6])
   const more = 0.6 * electionMs
@@ -104,19 +105,22 @@ export function creepingDelay(cluster: Cluster, chance: Chance): string | undefi
     if (cluster.isHealed || cluster.leader !== leader) return
     for (const other of others) network.cutOneWay(leader.peer, other.peer)
   })
-  world.after(cutAt + steps * more + chance.below(300), () => network.heal())
+  const end = cutAt + steps * more + chance.below(300)
+  world.after(end, () => network.heal())
+  await play(cluster, chance, end)
   return `to ${leader.id} by ${steps * more} ms in the end`
 }
 
 /**
  * A follower goes twice: the second time as the leader has just taken the first questions of its new start, and before a round
- * confirms them. The answers find a node that asks again and lags.
+ * confirms them. The others acknowledge what they are sent, and hear of no round; so the answers to those questions find a node
+ * that has been started again, asks again and lags.
  */
-export function restartInQuestion(cluster: Cluster, chance: Chance): string | undefined {
+export async function restartInQuestion(cluster: Cluster, chance: Chance): Promise<string | undefined> {
   const { leader, network, world, machines, electionMs } = cluster
-  if (leader === undefined || machines.length < 3) return undefined
-  const others = machines.filter((machine) => machine !== leader)
-  const follower = chance.pick(others)
+  const members = machines.filter((machine) => machine !== leader && machine.node?.inside !== undefined)
+  if (leader === undefined || members.length < 2) return undefined
+  const follower = chance.pick(members)
   const slow = electionMs * chance.pick([1, 2, 3])
   const again = () => {
     if (cluster.isHealed || !cluster.stoppable.includes(follower)) return false
@@ -126,25 +130,31 @@ export function restartInQuestion(cluster: Cluster, chance: Chance): string | un
     return true
   }
   if (!again()) return undefined
-  for (const other of others) network.slowDown(other.peer, leader.peer, slow, 'control')
-  const forget = cluster.listen((from, { type }) => {
-    if (from !== follower.peer || type !== 'readIndex') return
+  network.heal()
+  const forget = cluster.listen((from, { type, to }) => {
+    if (from !== follower.peer || to !== leader.peer || type !== 'readIndex') return
     forget()
-    world.after(slow + chance.below(electionMs / 2), () => {
+    for (const member of members) network.slowDown(leader.peer, member.peer, slow, 'control')
+    // Long enough for a few questions: the numbers that the next start uses up before it knows a leader are behind them.
+    world.after((0.1 + chance.next() / 2) * slow, () => {
       if (!again()) return
-      network.slowDown(leader.peer, follower.peer, 2 * slow, 'bulk')
-      world.after(3 * slow, () => network.heal())
+      network.slowDown(leader.peer, follower.peer, 3 * slow, 'bulk')
+      network.slowDown(follower.peer, leader.peer, slow / 2, 'control')
     })
+    world.after(4 * slow, () => network.heal())
   })
-  world.after(6 * slow + 500, () => {
-    forget()
-    network.heal()
-  })
-  return `${follower.id}, to ${leader.id} by ${slow} ms`
+  world.after(1000, forget)
+  await play(cluster, chance, 4 * slow + 200)
+  return `${follower.id}, which asks ${leader.id}, by ${slow} ms`
+}
+
+/** Most scripts are played to their end before anything else comes. */
+async function play(cluster: Cluster, chance: Chance, ms: number): Promise<void> {
+  if (chance.happens(0.8)) await cluster.world.sleep(ms)
 }
 
 /** Operators in a hurry: one change after another, each soon given up, while the followers acknowledge slowly. */
-export function hurriedChanges(cluster: Cluster, chance: Chance): string | undefined {
+export async function hurriedChanges(cluster: Cluster, chance: Chance): Promise<string | undefined> {
   const { leader, network, world, machines, electionMs } = cluster
   if (leader === undefined) return undefined
   const slow = electionMs * (0.2 + chance.next() * 0.4)
@@ -162,5 +172,6 @@ export function hurriedChanges(cluster: Cluster, chance: Chance): string | undef
     })
   }
   world.after(slow * (count + 3), () => network.heal())
+  await play(cluster, chance, slow * (count + 3))
   return `${count} through ${leader.id}, slow by ${Math.round(slow)} ms`
 }
