@@ -36,6 +36,9 @@ const defects: ReadonlySet<string> = new Set([
 /** Is told of a message of Raft as it leaves, by the peer id of its sender. */
 type Listener = (from: string, message: Message) => void
 
+/** Is told what a node says of itself in its log. */
+type Hearer = (machine: Machine, sentence: string) => void
+
 /** What nodes say of themselves that is worth counting. */
 const happenings: ReadonlyMap<string, string> = new Map([
   ['a snapshot took the place of the state', 'installs'],
@@ -59,6 +62,7 @@ export class Cluster implements Served {
   /** Where each machine stood when it was harmed. */
   readonly #harmedAt = new Map<Machine, { readonly starts: number; readonly directory: object | undefined }>()
   readonly #listeners = new Set<Listener>()
+  readonly #hearers = new Set<Hearer>()
   /** How long its nodes hear nothing of a leader before they elect another, at least. */
   readonly electionMs: number
   /** Changes of the members that are under way. */
@@ -98,9 +102,10 @@ export class Cluster implements Served {
     this.#founders = founders
     const { network } = this
     const onSentence = (machine: Machine, sentence: string) => {
-      if (/ is damaged[:.]|^the log was lost/.test(sentence) && !machine.wasHarmed) {
+      if (/ is damaged( and |[:.])|^the log was lost/.test(sentence) && !machine.wasHarmed) {
         this.observer.accuse('damage is found only where there is some', `${machine.id}: ${sentence}`)
       }
+      for (const hearer of this.#hearers) hearer(machine, sentence)
       const happening = happenings.get(sentence)
       if (happening !== undefined) this.count(happening)
     }
@@ -173,6 +178,12 @@ export class Cluster implements Served {
         (peer) => ![...some].some((other) => other.peer === peer),
       )
     return without(new Set([machine])) && without(gone)
+  }
+
+  /** Hears what nodes say until the returned function is called. */
+  hear(hearer: Hearer): () => void {
+    this.#hearers.add(hearer)
+    return () => this.#hearers.delete(hearer)
   }
 
   /** Listens until the returned function is called. */
@@ -272,9 +283,9 @@ export class Cluster implements Served {
     }
   }
 
-  /** Somebody sees to it that the process runs again. */
-  startLater(machine: Machine): void {
-    const delay = this.#chance.happens(0.5) ? this.#chance.below(50) : this.#chance.below(1500)
+  /** Somebody sees to it that the process runs again, after so many milliseconds at least. */
+  startLater(machine: Machine, least = 0): void {
+    const delay = least + (this.#chance.happens(0.5) ? this.#chance.below(50) : this.#chance.below(1500))
     this.world.after(this.#isHealed ? 0 : delay, () => {
       if (!machine.mayStart) return
       this.world.transcript.write(`${machine.id} starts`)

@@ -153,6 +153,29 @@ async function play(cluster: Cluster, chance: Chance, ms: number): Promise<void>
   if (chance.happens(0.8)) await cluster.world.sleep(ms)
 }
 
+/** A follower stays away until it needs a snapshot, and ends while one takes the place of its state; so does any other. */
+export function endInInstall(cluster: Cluster, chance: Chance): string | undefined {
+  const { leader, world, machines } = cluster
+  const { stoppable } = cluster
+  const followers = machines.filter((machine) => machine !== leader && stoppable.includes(machine))
+  if (leader === undefined || followers.length < 2) return undefined
+  const follower = chance.pick(followers)
+  const how = chance.pick<'process' | 'power'>(['process', 'power'])
+  const forget = cluster.hear((machine, sentence) => {
+    if (sentence !== 'the snapshot is whole and durable' || cluster.isHealed) return
+    machine.ambush(chance.below(16), () => {
+      if (!cluster.isHealed && cluster.stoppable.includes(machine)) void cluster.crash(machine, how)
+    })
+  })
+  const away = 500 + chance.below(2000)
+  void follower.crash()
+  world.after(away, () => {
+    if (follower.mayStart) follower.start()
+  })
+  world.after(away + 2000, forget)
+  return `${follower.id}, away for ${away} ms, by ${how}`
+}
+
 /** Operators in a hurry: one change after another, each soon given up, while the followers acknowledge slowly. */
 export async function hurriedChanges(cluster: Cluster, chance: Chance): Promise<string | undefined> {
   const { leader, network, world, machines, electionMs } = cluster
