@@ -55,7 +55,7 @@ export const faults: readonly Fault[] = [
   { name: 'crash', weight: 8, act: (cluster, chance) => lose(cluster, chance, 'process') },
   { name: 'power loss', weight: 8, act: (cluster, chance) => lose(cluster, chance, 'power') },
   { name: 'crash within a disk call', weight: 6, act: ambush },
-  { name: 'crash in an install', weight: 4, act: endInInstall },
+  { name: 'crash in an install', weight: 2, act: endInInstall },
   { name: 'crash of all', weight: 1, act: (cluster) => loseAll(cluster, 'process') },
   { name: 'power loss of all', weight: 2, act: (cluster) => loseAll(cluster, 'power') },
   { name: 'clean restart', weight: 3, act: restartCleanly },

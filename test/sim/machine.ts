@@ -34,8 +34,8 @@ const syncing: ReadonlySet<DiskCall> = new Set(['write', 'sync', 'syncDirectory'
 const rememberedBatches = 64
 
 /** So small that segments roll, and the log is compacted, within a run. */
-const segmentBytes = 8192
-const keepBytes = 2048
+const segmentBytes = 4096
+const keepBytes = 1024
 const reserveBytes = 4096
 
 const checked = 'every row of the state is what was written'

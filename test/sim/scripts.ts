@@ -2,7 +2,7 @@
 
 import type { Chance } from '../raft/chance.ts'
 import type { Cluster } from './cluster.ts'
-import { peersOf } from './machine.ts'
+import { type Machine, peersOf } from './machine.ts'
 import { addMember, removeMember, replaceMember } from './member-faults.ts'
 
 /** The leader is cut off and the others notice at once: they elect another while it still believes in itself. */
@@ -153,27 +153,40 @@ async function play(cluster: Cluster, chance: Chance, ms: number): Promise<void>
   if (chance.happens(0.8)) await cluster.world.sleep(ms)
 }
 
-/** A follower stays away until it needs a snapshot, and ends while one takes the place of its state; so does any other. */
-export function endInInstall(cluster: Cluster, chance: Chance): string | undefined {
-  const { leader, world, machines } = cluster
-  const { stoppable } = cluster
-  const followers = machines.filter((machine) => machine !== leader && stoppable.includes(machine))
-  if (leader === undefined || followers.length < 2) return undefined
-  const follower = chance.pick(followers)
+/**
+ * A member stays away while all others are started anew, so that none remembers it and keeps the log that it lacks. As it comes
+ * back it needs a snapshot, and ends again while that takes the place of its state.
+ */
+export async function endInInstall(cluster: Cluster, chance: Chance): Promise<string | undefined> {
+  const { world, machines, network } = cluster
+  const members = machines.filter((machine) => machine.node?.inside !== undefined)
+  if (members.length < 3) return undefined
+  const absent = chance.pick(members)
+  if (!cluster.stoppable.includes(absent)) return undefined
   const how = chance.pick<'process' | 'power'>(['process', 'power'])
   const forget = cluster.hear((machine, sentence) => {
-    if (sentence !== 'the snapshot is whole and durable' || cluster.isHealed) return
-    machine.ambush(chance.below(16), () => {
+    if (machine !== absent || sentence !== 'the snapshot is whole and durable') return
+    forget()
+    machine.ambush(chance.below(24), () => {
       if (!cluster.isHealed && cluster.stoppable.includes(machine)) void cluster.crash(machine, how)
     })
   })
-  const away = 500 + chance.below(2000)
-  void follower.crash()
-  world.after(away, () => {
-    if (follower.mayStart) follower.start()
-  })
-  world.after(away + 2000, forget)
-  return `${follower.id}, away for ${away} ms, by ${how}`
+  const start = (machine: Machine) => {
+    if (machine.mayStart) machine.start()
+  }
+  network.heal()
+  await absent.crash()
+  for (const machine of members) {
+    if (machine === absent || cluster.isHealed || !cluster.stoppable.includes(machine)) continue
+    await machine.crash()
+    start(machine)
+    await world.sleep(2 * cluster.electionMs)
+  }
+  await world.sleep(500 + chance.below(2000))
+  start(absent)
+  world.after(2000, forget)
+  await play(cluster, chance, 500)
+  return `${absent.id}, by ${how}`
 }
 
 /** Operators in a hurry: one change after another, each soon given up, while the followers acknowledge slowly. */
