@@ -120,10 +120,16 @@ export class Machine {
     this.#isHeld = false
   }
 
+  /** False when the log of its node names a state that is not on the disk. */
+  get hasState(): boolean {
+    const name = this.#node?.inside?.wal.base.directory
+    return name === undefined || this.#disk.hasDirectory(`${dataDirectory}/${name}`)
+  }
+
   /** The LevelDB that the log names, and where it lies; undefined before the node takes part. */
   get liveState(): { readonly directory: object; readonly state: MemoryState } | undefined {
     const name = this.#node?.inside?.wal.base.directory
-    if (name === undefined) return undefined
+    if (name === undefined || !this.hasState) return undefined
     const directory = this.#disk.directoryAt(`${dataDirectory}/${name}`)
     const state = this.#states.get(directory)
     return state === undefined ? undefined : { directory, state }

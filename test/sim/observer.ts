@@ -11,7 +11,12 @@ type Inside = NonNullable<Node['inside']>
 type Core = Replica['raft']
 
 /** What is to be watched: a machine, with the node that runs on it now. */
-export type Watched = { readonly id: string; readonly peer: string; readonly node: Node | undefined }
+export type Watched = {
+  readonly id: string
+  readonly peer: string
+  readonly node: Node | undefined
+  readonly hasState: boolean
+}
 
 /** An entry as first seen anywhere: whoever has (index, term) must have this one, after an entry of this term. */
 type Known = { readonly entry: Entry; readonly previousTerm: number }
@@ -143,7 +148,9 @@ export class Observer {
   look(): void {
     for (const machine of this.#machines) {
       const inside = machine.node?.inside
-      if (inside !== undefined) this.#lookAt(machine, inside)
+      if (inside === undefined) continue
+      this.#must(machine.hasState, 'the log names a state that is there (rule 6)', () => machine.id)
+      this.#lookAt(machine, inside)
     }
   }
 

@@ -245,6 +245,10 @@ export class MemoryDisk implements Disk {
     })
   }
 
+  hasDirectory(path: string): boolean {
+    return this.#names.get(path)?.type === 'directory'
+  }
+
   /** Stands for the directory under a path: another object once it has been removed and made again. */
   directoryAt(path: string): object {
     const node = this.#names.get(path)
