@@ -1,6 +1,6 @@
 // Programs that are broken on purpose, each by a small edit. A simulator that does not catch one of them proves nothing about it.
 
-export type Edit = {
+type Edit = {
   /** Below `src`. */
   readonly file: string
   /** Must be there exactly once. */
