@@ -4,7 +4,7 @@ import type { Node } from '../../src/node/node.ts'
 import type { Replica } from '../../src/node/replica.ts'
 import type { PeerMessage } from '../../src/node/transport.ts'
 import type { Entry, HardState, Message } from '../../src/raft/types.ts'
-import { decodeEntryData } from '../../src/store/commands.ts'
+import { Numbers } from './numbers.ts'
 import type { Transcript } from './transcript.ts'
 
 type Inside = NonNullable<Node['inside']>
@@ -71,12 +71,8 @@ export class Observer {
   readonly #founders: readonly string[]
   /** By index and term. */
   readonly #configurations = new Map<string, Membership & { readonly index: number; readonly term: number }>()
-  readonly #commands = new Set<string>()
-  /** `member/read id` → the run of its node that asked under it. */
-  readonly #questions = new Map<string, Replica | undefined>()
+  readonly #numbers = new Numbers()
   #violation: Violation | undefined
-  /** Commands that came into the log once more. */
-  repeats = 0
 
   constructor(machines: readonly Watched[], founders: readonly string[], transcript: Transcript) {
     this.#machines = machines
@@ -89,6 +85,11 @@ export class Observer {
   /** The first promise that was broken. */
   get violation(): Violation | undefined {
     return this.#violation
+  }
+
+  /** Commands that came into the log once more. */
+  get repeats(): number {
+    return this.#numbers.repeats
   }
 
   /** How many terms had a leader. */
@@ -395,7 +396,7 @@ export class Observer {
       }
       if (role === 'leader') this.#mustBeDurable(core, index, entryTerm)
       this.#committed[index] = { term: entryTerm, by: term }
-      this.#countCommands(this.#known.get(`${index}/${entryTerm}`)?.entry)
+      this.#numbers.logged(this.#known.get(`${index}/${entryTerm}`)?.entry)
     }
   }
 
@@ -424,17 +425,6 @@ export class Observer {
     // What is known of one that does not run is only its last position; with that it had all before it.
     const durable = this.#durable.get(peer)
     return durable !== undefined && durable.savedIndex >= index
-  }
-
-  #countCommands(entry: Entry | undefined): void {
-    if (entry?.type !== 'commands') return
-    for (const { peer, boot, commands } of decodeEntryData(entry.data).batches) {
-      for (const { number } of commands) {
-        const id = `${peer}/${boot}/${number}`
-        if (this.#commands.has(id)) this.repeats += 1
-        this.#commands.add(id)
-      }
-    }
   }
 
   #lookAtState({ id }: Watched, { machine }: Inside): void {
@@ -484,13 +474,11 @@ export class Observer {
   /** An answer that comes late must not be taken for one to another question. */
   #asked(from: string, id: number): void {
     const asking = this.#machines.find((one) => one.peer === from)?.node?.inside?.replica
-    const question = `${from}/${id}`
     this.#must(
-      !this.#questions.has(question) || this.#questions.get(question) === asking,
+      this.#numbers.asked(from, id, asking),
       'no read id is used again after a restart (rule 19)',
-      () => question,
+      () => `${from} asks under ${id}`,
     )
-    this.#questions.set(question, asking)
   }
 
   #mayVote(voter: string): boolean {
