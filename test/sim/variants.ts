@@ -57,6 +57,7 @@ export const variants: readonly Variant[] = [
     'raft/log.ts',
     'return last.term > this.lastTerm || (last.term === this.lastTerm && last.index >= this.#lastIndex)',
     'return last.index >= this.#lastIndex',
+    55,
   ),
   one(
     'lets votes and acknowledgements leave before their save',
@@ -127,6 +128,7 @@ export const variants: readonly Variant[] = [
     'raft/leadership.ts',
     'progress.answeredRound = Math.max(progress.answeredRound, round)',
     'progress.answeredRound = this.#reads.sent',
+    20,
   ),
   one(
     'answers the reads that wait as its leadership ends',
