@@ -50,19 +50,13 @@ export function failLevel(cluster: Cluster, chance: Chance): string | undefined 
   return `${machine.id} with ${code}`
 }
 
-/**
- * Nobody changes a disk faster, in milliseconds. Starts are told apart by numbers kept on the disk, and by the seconds of the clock
- * when they are lost with it.
- */
-const diskChangeMs = 3000
-
 export async function wipe(cluster: Cluster, chance: Chance): Promise<string | undefined> {
   const machine = cluster.victim(chance)
   if (machine === undefined || !cluster.mayHarm(machine)) return undefined
   await machine.crash()
   await machine.format()
   cluster.harm(machine, 'lost log')
-  cluster.startLater(machine, diskChangeMs)
+  cluster.startLater(machine)
   return machine.id
 }
 
