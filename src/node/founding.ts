@@ -38,8 +38,8 @@ export type FoundingOptions = {
   /** Nodes that the operator founds without. */
   readonly without: readonly string[]
   readonly identity: () => Identity
-  /** What a node needs that joins the cluster of this one; undefined while this one does not take part. */
-  readonly membership: () => Membership | undefined
+  /** What this node needs that joins the cluster of this one; undefined while this one does not take part. */
+  readonly membership: (joining: MemberId) => Membership | undefined
   /** A new founding with a random cluster id, for these nodes. */
   readonly compose: (ids: readonly string[]) => Founding
   /** Make durable: the founding; that this node takes part. */
@@ -129,7 +129,7 @@ export async function answerFounding(
       if (identity.type === 'empty') return { type: 'identity', id, clusterId: undefined, begun: false }
       const { founding, begun } = identity
       const answer = { type: 'identity', id, clusterId: founding.clusterId, begun } as const
-      const membership = options.membership()
+      const membership = options.membership(from)
       const isMember = membership?.configuration.members.some(({ peer }) => peer === from)
       return membership !== undefined && isMember === true ? { ...answer, membership } : answer
     }
@@ -184,14 +184,16 @@ function named(answers: ReadonlyMap<Peer, Known>, which: (known: Known) => boole
     .join(', ')
 }
 
-/** By the newest configuration that anybody tells of. */
+/** By the newest configuration, and with the latest boot, that anybody tells of. */
 function newestMembership(answers: ReadonlyMap<Peer, Known>): Membership | undefined {
   let newest: Membership | undefined
+  let boot = 0
   for (const known of answers.values()) {
     if (known.type !== 'knows' || known.membership === undefined) continue
+    boot = Math.max(boot, known.membership.boot)
     if (newest === undefined || known.membership.index > newest.index) newest = known.membership
   }
-  return newest
+  return newest && { ...newest, boot }
 }
 
 /** This node is empty, and a member of a cluster that has begun. */

@@ -46,6 +46,8 @@ export class Members {
   /** Takes no requests until then, because it is about to be removed. */
   #drainingUntil = 0
   #wasRemoved = false
+  /** The latest boot that each member was heard under. */
+  readonly #boots = new Map<MemberId, number>()
   /** What `index` was when it was last looked at. */
   #lastIndex = 0
 
@@ -104,10 +106,12 @@ export class Members {
   }
 
   /** For a node that joins; undefined while this one does not take part. */
-  membership(): Membership | undefined {
+  membership(joining: MemberId): Membership | undefined {
     const identity = this.#ports.identity()
     if (this.#replica === undefined || identity.type !== 'founded') return undefined
-    return { founding: identity.founding, ...this.#replica.raft.log.configuration }
+    const heard = this.#boots.get(joining) ?? 0
+    const boot = Math.max(heard, this.#replica.machine?.bootOf(joining) ?? 0)
+    return { founding: identity.founding, ...this.#replica.raft.log.configuration, boot }
   }
 
   /** The last configuration that is known here to be committed. What the log begins with is. */
@@ -182,7 +186,9 @@ export class Members {
 
   // ── what peers say ───────────────────────────────────────────────────────────────────────────────────────────
 
-  heard(from: MemberId, status: Status): void {
+  /** `boot` is the one it was said under. */
+  heard(from: MemberId, status: Status, boot: number): void {
+    this.#boots.set(from, Math.max(boot, this.#boots.get(from) ?? 0))
     const own = this.#known
     if (this.#acquaintances.heard(status.configurationIndex, own.index)) {
       this.#ports.transport.send(from, { type: 'members', index: own.index, members: own.members })

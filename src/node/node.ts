@@ -408,7 +408,7 @@ export class Node implements NodeSurface {
       nodes,
       without: foundWithout,
       identity: () => this.#storage.identity,
-      membership: () => this.#members.membership(),
+      membership: (joining) => this.#members.membership(joining),
       compose: (ids) => {
         const { clock, drawClusterId } = this.#parts
         return composeFounding(this.#settings, ids, { now: clock(), clusterId: drawClusterId?.() })
@@ -419,10 +419,10 @@ export class Node implements NodeSurface {
         this.#introduce()
         transport.setPeers(this.#members.peers())
       },
-      join: async ({ founding, configuration }) => {
+      join: async (membership) => {
         this.#joined = true
-        await this.#durably(this.#storage.join(founding, configuration))
-        logger.info({ cluster: founding.clusterId }, 'joined the cluster as a learner')
+        await this.#durably(this.#storage.join(membership))
+        logger.info({ cluster: membership.founding.clusterId }, 'joined the cluster as a learner')
         this.#introduce()
       },
       begin: () => this.#durably(this.#storage.begin()),
@@ -633,7 +633,7 @@ export class Node implements NodeSurface {
         return
       case 'status':
         this.#view.heard(from, message, replica.status.commitIndex)
-        this.#members.heard(from, message)
+        this.#members.heard(from, message, boot)
         this.#keeper?.heard(from, message)
         return
       case 'members':

@@ -229,7 +229,7 @@ async function decide(storage: Storage, place: RecoveryPlace, findings: Findings
     const founding = foundingOf(state.meta, place.now())
     // Before a log is made for it: one that begins at nothing would be no beginning for anybody.
     await checkWhole(place, state.name, founding)
-    await storage.join(founding, state.meta.configuration)
+    await storage.join({ founding, configuration: state.meta.configuration, boot: 0 })
   }
   const { opened } = storage
   if (opened === undefined) {

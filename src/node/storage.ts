@@ -24,6 +24,10 @@ import { LostLog, type Rebuilding } from './lost-log.ts'
 import { finishRecovery } from './recovery-plan.ts'
 import { type Repair, Repairs } from './repairs.ts'
 import { type FoundState, numberOf, StateDirectories } from './state-directories.ts'
+import type { Membership } from './transport.ts'
+
+/** What a node is told that joins a cluster, or that has to be told which it is of. */
+type Joining = Pick<Membership, 'founding' | 'configuration' | 'boot'>
 
 export type StorageOptions = {
   readonly disk: Disk
@@ -328,6 +332,8 @@ export class Storage {
       readonly founding: Founding
       readonly configuration: Configuration
       readonly hardState: HardState | undefined
+      /** The latest boot that another member knows. */
+      readonly boot?: number
     },
     found: FoundState | undefined,
   ): Promise<void> {
@@ -344,7 +350,7 @@ export class Storage {
         ...this.#place(),
         base: { ...position, directory: name, configuration, founding },
         hardState,
-        previousBoot: (this.rebuilding?.boot ?? 1) - 1,
+        previousBoot: Math.max((this.rebuilding?.boot ?? 1) - 1, known.boot ?? 0),
       })
       this.#opened = { wal, machine, hardState }
     } catch (error) {
@@ -475,21 +481,26 @@ export class Storage {
 
   /**
    * Joins a cluster that has this node as a learner, or that it was a member of before it lost its log: durable, with the
-   * configuration that a member told.
+   * configuration that a member told, under a boot after the one that it knew.
    */
-  join(founding: Founding, configuration: Configuration): Promise<void> {
-    this.#founding ??= this.#join(founding, configuration)
+  join(membership: Joining): Promise<void> {
+    this.#founding ??= this.#join(membership)
     return this.#founding
   }
 
-  async #join(founding: Founding, configuration: Configuration): Promise<void> {
+  async #join({ founding, configuration, boot }: Joining): Promise<void> {
     const { identity } = this
     assert(identity.type !== 'founded', 'a node joins one cluster')
     if (identity.type === 'empty') {
       const base = { directory: firstState, index: 0, term: 0, configuration, founding }
       // Term 0 is that of a founding that goes on; a cluster that is joined has begun.
       await this.#begin(
-        await Wal.create({ ...this.#place(), base, hardState: { term: 1, votedFor: undefined } }),
+        await Wal.create({
+          ...this.#place(),
+          base,
+          hardState: { term: 1, votedFor: undefined },
+          previousBoot: boot,
+        }),
       )
       return
     }
@@ -499,7 +510,7 @@ export class Storage {
         `The state in ${this.#options.directory} belongs to cluster ${clusterId}, and the members that answer to ${founding.clusterId}.`,
       )
     }
-    await this.#makeLog({ founding, configuration, hardState: undefined }, undefined)
+    await this.#makeLog({ founding, configuration, hardState: undefined, boot }, undefined)
     await this.#sweep()
   }
 

@@ -83,6 +83,11 @@ export type Membership = {
   readonly founding: Founding
   readonly index: number
   readonly configuration: Configuration
+  /**
+   * The latest boot of the new member that is known; 0 for none. With an emptied disk it has forgotten that, and what it asks and
+   * commands from now on must not be taken for what it did then (rules 16 and 19).
+   */
+  readonly boot: number
 }
 
 export type Answer =

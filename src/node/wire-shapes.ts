@@ -144,7 +144,7 @@ export const answerShape = Type.Union([
     id: name,
     clusterId: Type.Optional(clusterId),
     begun: Type.Boolean(),
-    membership: Type.Optional(Type.Object({ founding, index: whole, configuration })),
+    membership: Type.Optional(Type.Object({ founding, index: whole, configuration, boot: whole })),
   }),
   Type.Object({ type: Type.Literal('changed'), index: whole }),
   Type.Object({

@@ -308,6 +308,11 @@ export class StateMachine implements StateReader {
     }
   }
 
+  /** The last boot under which this node's commands were applied; 0 where none were. */
+  bootOf(peer: string): number {
+    return this.#origins.bootOf(peer)
+  }
+
   token(hash: string): Token | undefined {
     return this.#applied.tokens.get(hash)
   }

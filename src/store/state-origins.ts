@@ -68,6 +68,11 @@ export class Origins {
     origin.segments.set(id.segment, { id, outcomes, stored: true })
   }
 
+  /** The last boot that a command of this origin was applied under; 0 where none was. */
+  bootOf(peer: string): number {
+    return this.#origins.get(peer)?.boot ?? 0
+  }
+
   /** An origin speaks: of which boot, and up to which number it needs no answer any more. */
   hear({
     peer,

@@ -1,8 +1,11 @@
-// Clients that take no maybe for an answer: in a session, they send a write again through other nodes until it is decided.
+// Clients that take no maybe for an answer: they name each write, in a session or by a key, and send it again through other nodes
+// until it is decided.
 
+import { createHash } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import { TrivetError } from '../../src/errors.ts'
 import type { Executed } from '../../src/node/surface.ts'
+import type { Once } from '../../src/store/types.ts'
 import { Chance } from '../raft/chance.ts'
 import { changeOf, choose, resultOf, type Served, use } from './clients.ts'
 import type { History } from './history.ts'
@@ -15,47 +18,44 @@ type Sessions = Served & {
 type Place = { readonly town: Sessions; readonly history: History }
 type Write = Exclude<Operation, { type: 'get' }>
 
-/** Waiting this long at most for one try, in milliseconds: often not long enough. */
-const patience = [5, 15, 30, 100, 400]
+export type StubbornOptions = {
+  readonly seed: number
+  readonly clients: number
+  readonly keys: readonly string[]
+  /** How they name their writes: in a session, unless given. */
+  readonly by?: Once['type']
+  /** How long they wait for one try at most, in milliseconds: one of these each time, by default often not long enough. */
+  readonly patience?: readonly number[]
+  /** How long they think before the next call at most, in milliseconds. */
+  readonly thinkingMs?: number
+  readonly sleep?: (ms: number) => Promise<void>
+  /** After so many tries, or the first that fails once they are stopped, the outcome stays unknown; they never give up unless given. */
+  readonly tries?: number
+}
 
 export type Stubborn = {
   /** Writes that were answered from memory. */
   readonly replays: () => number
-  /** Resolves when every write begun has been answered. */
+  /** Sessions that ended before their clients did. */
+  readonly ended: () => number
+  /** Resolves when every write begun has been answered or given up. */
   readonly stop: () => Promise<void>
 }
 
+/** What clients of one run have in common. */
+type Running = { stops: boolean; replays: number; ended: number }
+
 /** Runs clients until `stop`. Their choices follow from the seed. */
-export function runStubborn(
-  place: Place,
-  options: { readonly seed: number; readonly clients: number; readonly keys: readonly string[] },
-): Stubborn {
-  const running = { stops: false, replays: 0 }
+export function runStubborn(place: Place, options: StubbornOptions): Stubborn {
+  const running: Running = { stops: false, replays: 0, ended: 0 }
   const all = Promise.all(
-    Array.from({ length: options.clients }, async (_, at) => {
-      const chance = new Chance(options.seed * 1000 + at)
-      const client = `s${at + 1}`
-      const session = `${client}-`.padEnd(22, 'x')
-      await untilAnswered(place.town, chance, (node, ms) => open(place.town, { node, session, ms }))
-      const seen = new Map<string, number>()
-      for (let turn = 1, seq = 0; !running.stops; turn++) {
-        const key = chance.pick(options.keys)
-        const operation = choose(chance, { key, value: `${client}-${turn}`, seen: seen.get(key) })
-        if (operation.type === 'get') {
-          await use(place, { client, node: chance.pick(place.town.ids), operation }, 100)
-          continue
-        }
-        seq += 1
-        const { outcome } = await write(place, { client, session, seq, operation, chance })
-        if (outcome.replayed === true) running.replays += 1
-        if ('revision' in outcome && outcome.revision !== undefined) seen.set(key, outcome.revision)
-      }
-    }),
+    Array.from({ length: options.clients }, (_, at) => new Client(place, options, running, at).run()),
   )
   // Whoever awaits `stop` learns of it; until then it must not end the process.
   all.catch(() => {})
   return {
     replays: () => running.replays,
+    ended: () => running.ended,
     stop: async () => {
       running.stops = true
       await all
@@ -63,49 +63,118 @@ export function runStubborn(
   }
 }
 
-async function write(
-  { town, history }: Place,
-  what: {
-    readonly client: string
-    readonly session: string
-    readonly seq: number
-    readonly operation: Write
-    readonly chance: Chance
-  },
-): Promise<Executed> {
-  const { client, session, seq, operation, chance } = what
-  const once = { type: 'session', session, seq, acked: seq - 1 } as const
-  const invocation = history.invoke({ client, node: 'any', operation })
-  const executed = await untilAnswered(town, chance, (node, ms) =>
-    town.change(node, { ...changeOf(operation), once }, ms),
-  )
-  invocation.ok(resultOf(executed.outcome))
-  return executed
-}
+class Client {
+  readonly #place: Place
+  readonly #options: Required<StubbornOptions>
+  readonly #running: Running
+  readonly #chance: Chance
+  readonly #name: string
+  /** The version of each key that it saw last, to build on. */
+  readonly #seen = new Map<string, number>()
+  #session: string | undefined
+  #sessions = 0
+  /** The number of its last write, in its session or of all. */
+  #seq = 0
 
-async function open(
-  town: Sessions,
-  { node, session, ms }: { readonly node: string; readonly session: string; readonly ms: number },
-): Promise<void> {
-  const { outcome } = await town.openSession(node, session, ms)
-  // Refused when it was opened by a try that nobody heard of again.
-  if (outcome.type !== 'sessionOpened' && !(outcome.type === 'refused' && outcome.code === 'invalid-request'))
-    throw new Error(`opening a session came to ${JSON.stringify(outcome)}`)
-}
+  constructor(place: Place, options: StubbornOptions, running: Running, at: number) {
+    this.#place = place
+    this.#options = {
+      by: 'session',
+      patience: [5, 15, 30, 100, 400],
+      thinkingMs: 0,
+      sleep: delay,
+      tries: Number.POSITIVE_INFINITY,
+      ...options,
+    }
+    this.#running = running
+    this.#chance = new Chance(options.seed * 1000 + at)
+    this.#name = `${this.#options.by.charAt(0)}${at + 1}`
+  }
 
-/** Tries one node after the other until one answers. What a node cannot tell, or a process that ends, is no answer. */
-async function untilAnswered<T>(
-  town: Sessions,
-  chance: Chance,
-  attempt: (node: string, ms: number) => Promise<T>,
-): Promise<T> {
-  for (;;) {
-    try {
-      return await attempt(chance.pick(town.ids), chance.pick(patience))
-    } catch (error) {
-      const reason = error instanceof Error ? error.message : ''
-      if (!(error instanceof TrivetError) && !/ (does not run|has ended)$/.test(reason)) throw error
-      await delay(1 + chance.below(5))
+  async run(): Promise<void> {
+    const { keys, thinkingMs, sleep, by } = this.#options
+    for (let turn = 1; !this.#running.stops; turn++) {
+      if (thinkingMs > 0) await sleep(this.#chance.next() * thinkingMs)
+      if (by === 'session' && this.#session === undefined) {
+        await this.#open()
+        continue
+      }
+      const key = this.#chance.pick(keys)
+      const value = `${this.#name}-${turn}`
+      const operation = choose(this.#chance, { key, value, seen: this.#seen.get(key) })
+      if (operation.type !== 'get') await this.#write(operation)
+      else {
+        const node = this.#chance.pick(this.#place.town.ids)
+        await use(this.#place, { client: this.#name, node, operation }, 100)
+      }
+    }
+  }
+
+  async #write(operation: Write): Promise<void> {
+    const { town, history } = this.#place
+    this.#seq += 1
+    const change = { ...changeOf(operation), once: this.#once(operation) }
+    const invocation = history.invoke({ client: this.#name, node: 'any', operation })
+    const executed = await this.#untilAnswered((node, ms) => town.change(node, change, ms))
+    if (executed === undefined) {
+      invocation.info('given up')
+      return
+    }
+    const { outcome } = executed
+    if (outcome.type === 'refused' && outcome.code === 'session-expired') {
+      // A try that was not answered may have come before the end.
+      invocation.info(outcome.code)
+      this.#running.ended += 1
+      this.#session = undefined
+      return
+    }
+    invocation.ok(resultOf(outcome))
+    if (outcome.replayed === true) this.#running.replays += 1
+    if ('revision' in outcome && outcome.revision !== undefined) {
+      this.#seen.set(operation.key, outcome.revision)
+    }
+  }
+
+  #once(operation: Write): Once {
+    const seq = this.#seq
+    // What was given up is acknowledged too: from then on it can take no effect any more.
+    if (this.#session !== undefined) return { type: 'session', session: this.#session, seq, acked: seq - 1 }
+    const digest = createHash('sha256').update(JSON.stringify(operation)).digest()
+    return { type: 'key', key: `${this.#name}-${seq}`, digest }
+  }
+
+  async #open(): Promise<void> {
+    this.#sessions += 1
+    const session = `${this.#name}-${this.#sessions}-`.padEnd(22, 'x')
+    const { town } = this.#place
+    const executed = await this.#untilAnswered((node, ms) => town.openSession(node, session, ms))
+    if (executed === undefined) return
+    const { outcome } = executed
+    // Refused when it was opened by a try that nobody heard of again.
+    if (
+      outcome.type !== 'sessionOpened' &&
+      !(outcome.type === 'refused' && outcome.code === 'invalid-request')
+    )
+      throw new Error(`opening a session came to ${JSON.stringify(outcome)}`)
+    this.#session = session
+    this.#seq = 0
+  }
+
+  /**
+   * Tries one node after the other until one answers; undefined when it gives up. What a node cannot tell, or a process that
+   * ends, is no answer.
+   */
+  async #untilAnswered<T>(attempt: (node: string, ms: number) => Promise<T>): Promise<T | undefined> {
+    const { patience, sleep, tries } = this.#options
+    for (let count = 1; ; count++) {
+      try {
+        return await attempt(this.#chance.pick(this.#place.town.ids), this.#chance.pick(patience))
+      } catch (error) {
+        const reason = error instanceof Error ? error.message : ''
+        if (!(error instanceof TrivetError) && !/ (does not run|has ended)$/.test(reason)) throw error
+      }
+      if (count >= tries || (this.#running.stops && Number.isFinite(tries))) return undefined
+      await sleep(1 + this.#chance.below(5))
     }
   }
 }

@@ -217,9 +217,10 @@ describe('founding', () => {
       const { founding } = first.identity
       const member = { ...addressOf('n3'), voter: false, since: 0, commandVersion: 1, ...own }
       const configuration = { members: [...founding.configuration.members, member] }
-      first.membership = { founding, index: 9, configuration }
-      // It has not heard of that yet.
-      second.membership = { founding, index: 0, configuration: founding.configuration }
+      first.membership = { founding, index: 9, configuration, boot: 4 }
+      // It lags, but has heard of a later boot.
+      const before = { members: [...founding.configuration.members, { ...member, http: 'http://before' }] }
+      second.membership = { founding, index: 8, configuration: before, boot: 7 }
       await village.house('n3').run()
       return { house: village.house('n3'), configuration }
     }
@@ -228,6 +229,11 @@ describe('founding', () => {
       const { house, configuration } = await added({})
       expect(house.begun).toBe(true)
       expect(house.joined).toMatchObject({ index: 9, configuration })
+    })
+
+    it('joins under a boot after the latest that anybody has heard of: its own disk has forgotten it', async () => {
+      const { house } = await added({})
+      expect(house.joined?.boot).toBe(7)
     })
 
     it('does not join as a voter: with an empty directory it is one that lost what it promised', async () => {
@@ -248,7 +254,7 @@ describe('founding', () => {
         ...founding.configuration.members.map((member) => ({ ...member, commandVersion: 99 })),
         { ...addressOf('n2'), voter: false, since: 0, commandVersion: 99 },
       ]
-      village.house('n1').membership = { founding, index: 9, configuration: { members } }
+      village.house('n1').membership = { founding, index: 9, configuration: { members }, boot: 0 }
       await village.house('n2').run()
       expect(village.house('n2').identity.type).toBe('empty')
       expect(village.house('n2').waiting).toContain('the cluster dev uses version 99')
@@ -261,7 +267,7 @@ describe('founding', () => {
     const { options, identity } = village.house('n1')
     if (identity.type !== 'founded') throw new Error('not founded')
     const { founding } = identity
-    const membership = { founding, index: 0, configuration: founding.configuration }
+    const membership = { founding, index: 0, configuration: founding.configuration, boot: 0 }
     const asked = { ...options, membership: () => membership }
     expect(await answerFounding(asked, { type: 'whoAreYou' }, 'n9')).not.toHaveProperty('membership')
     expect(await answerFounding(asked, { type: 'whoAreYou' }, 'n1')).toHaveProperty('membership')

@@ -119,11 +119,19 @@ describe('a data directory', () => {
     await expect(place.open({ self: 'another' })).rejects.toThrow('belongs to node')
   })
 
+  it('joins a cluster under a boot that it has not had, however its clock goes', async () => {
+    const place = await Place.make()
+    const storage = await place.open()
+    const boot = Math.floor(place.now / 1000) + 1_000_000
+    await storage.join({ founding, configuration: configurationOf('n1', 'n4'), boot })
+    expect(open(storage).wal.recovered.boot).toBe(boot + 1)
+  })
+
   it('joins a cluster at its beginning, with the configuration that a member told', async () => {
     const place = await Place.make()
     const storage = await place.open()
     const configuration = configurationOf('n1', 'n4')
-    await storage.join(founding, configuration)
+    await storage.join({ founding, configuration, boot: 0 })
     await place.losePower()
     const again = await place.open()
     expect(again.identity).toEqual({ type: 'founded', founding, begun: true })
@@ -184,7 +192,8 @@ describe('a lost log', () => {
     const again = await place.open()
     expect(again.rebuilding).toEqual(first.rebuilding)
     expect(again.repairs).toHaveLength(1)
-    if (again.opened === undefined) await again.join(founding, founding.configuration)
+    if (again.opened === undefined)
+      await again.join({ founding, configuration: founding.configuration, boot: 0 })
     await again.rebuilt()
     await again.close()
     expect((await place.open()).rebuilding).toBeUndefined()
@@ -223,10 +232,12 @@ describe('a lost log', () => {
     await storage.close()
     const again = await place.open()
     const other = { ...founding, clusterId: 'f'.repeat(32) }
-    await expect(again.join(other, founding.configuration)).rejects.toThrow('belongs to cluster')
+    await expect(
+      again.join({ founding: other, configuration: founding.configuration, boot: 0 }),
+    ).rejects.toThrow('belongs to cluster')
     await again.close()
     const third = await place.open()
-    await third.join(founding, configurationOf('n1', 'n2'))
+    await third.join({ founding, configuration: configurationOf('n1', 'n2'), boot: 0 })
     expect(open(third).wal.base).toMatchObject({ index: 10, term: 2, directory: 'state-0' })
     expect(third.rebuilding).toBeDefined()
   })
@@ -257,7 +268,7 @@ describe('a lost log', () => {
     for (let loss = 1; loss <= 4; loss++) {
       await place.damageLog('headers')
       const storage = await place.open()
-      await storage.join(founding, founding.configuration)
+      await storage.join({ founding, configuration: founding.configuration, boot: 0 })
       await storage.close()
       place.now += 2 * hour
     }

@@ -261,6 +261,7 @@ const answers: readonly Answer[] = [
       founding: { ...founding, stores: [], tokens: [] },
       index: 42,
       configuration: founding.configuration,
+      boot: 7,
     },
   },
   { type: 'changed', index: 7 },

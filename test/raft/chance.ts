@@ -21,6 +21,12 @@ export class Chance {
     return Math.floor(this.next() * bound)
   }
 
+  /** All of them in another order. */
+  shuffled<T>(all: readonly T[]): T[] {
+    const left = [...all]
+    return all.flatMap(() => left.splice(this.below(left.length), 1))
+  }
+
   happens(probability: number): boolean {
     return this.next() < probability
   }

@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto'
 import type { Node } from '../../src/node/node.ts'
 import type { NodeAddress, NodeSettings } from '../../src/node/settings.ts'
 import type { Executed } from '../../src/node/surface.ts'
+import type { Message } from '../../src/raft/types.ts'
 import { StateDamagedError } from '../../src/store/record.ts'
 import type { Item } from '../../src/store/types.ts'
 import type { Served } from '../linear/clients.ts'
@@ -32,6 +33,12 @@ const defects: ReadonlySet<string> = new Set([
   'SyntaxError',
 ])
 
+/** Is told of a message of Raft as it leaves, by the peer id of its sender. */
+type Listener = (from: string, message: Message) => void
+
+/** Is told what a node says of itself in its log. */
+type Hearer = (machine: Machine, sentence: string) => void
+
 /** What nodes say of themselves that is worth counting. */
 const happenings: ReadonlyMap<string, string> = new Map([
   ['a snapshot took the place of the state', 'installs'],
@@ -54,14 +61,19 @@ export class Cluster implements Served {
   #isHealed = false
   /** Where each machine stood when it was harmed. */
   readonly #harmedAt = new Map<Machine, { readonly starts: number; readonly directory: object | undefined }>()
-  /** Is told of every heartbeat as it leaves. */
-  onHeartbeat: ((from: string) => void) | undefined
+  readonly #listeners = new Set<Listener>()
+  readonly #hearers = new Set<Hearer>()
+  /** How long its nodes hear nothing of a leader before they elect another, at least. */
+  readonly electionMs: number
   /** Changes of the members that are under way. */
   changes = 0
+  /** Machines whose nodes were to be removed, as long as nobody knows what came of it. */
+  readonly leaving = new Set<Machine>()
 
   constructor(world: World, plan: Plan) {
     this.world = world
     this.#chance = world.chance()
+    this.electionMs = plan.electionMs
     this.network = new MemoryNetwork({
       seed: this.#chance.below(2 ** 31),
       scheduler: { now: () => world.now, after: (ms, run) => world.after(ms, run) },
@@ -69,7 +81,7 @@ export class Cluster implements Served {
       reconnectDelay: plan.reconnectDelay,
       tap: (from, to, message) => {
         this.observer.sent(from, message)
-        if (message.type === 'raft' && message.message.type === 'heartbeat') this.onHeartbeat?.(from)
+        if (message.type === 'raft') for (const listener of this.#listeners) listener(from, message.message)
         world.transcript.detail(() => `${from} → ${to} ${JSON.stringify(message)}`)
       },
     })
@@ -90,9 +102,10 @@ export class Cluster implements Served {
     this.#founders = founders
     const { network } = this
     const onSentence = (machine: Machine, sentence: string) => {
-      if (/ is damaged[:.]|^the log was lost/.test(sentence) && !machine.wasHarmed) {
+      if (/ is damaged( and |[:.])|^the log was lost/.test(sentence) && !machine.wasHarmed) {
         this.observer.accuse('damage is found only where there is some', `${machine.id}: ${sentence}`)
       }
+      for (const hearer of this.#hearers) hearer(machine, sentence)
       const happening = happenings.get(sentence)
       if (happening !== undefined) this.count(happening)
     }
@@ -156,12 +169,27 @@ export class Cluster implements Served {
     )
   }
 
-  /** Whether the cluster can do without the vote of this one. */
+  /** Whether the cluster can do without the vote of this one, and of those that may be leaving. */
   maySpare(machine: Machine): boolean {
-    return this.#keepsMajority(
-      (other) => other !== machine,
-      (peer) => peer !== machine.peer,
-    )
+    const gone = new Set([machine, ...this.leaving])
+    const without = (some: ReadonlySet<Machine>) =>
+      this.#keepsMajority(
+        (other) => !some.has(other),
+        (peer) => ![...some].some((other) => other.peer === peer),
+      )
+    return without(new Set([machine])) && without(gone)
+  }
+
+  /** Hears what nodes say until the returned function is called. */
+  hear(hearer: Hearer): () => void {
+    this.#hearers.add(hearer)
+    return () => this.#hearers.delete(hearer)
+  }
+
+  /** Listens until the returned function is called. */
+  listen(listener: Listener): () => void {
+    this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
   }
 
   get leader(): Machine | undefined {
@@ -255,9 +283,9 @@ export class Cluster implements Served {
     }
   }
 
-  /** Somebody sees to it that the process runs again. */
-  startLater(machine: Machine): void {
-    const delay = this.#chance.happens(0.5) ? this.#chance.below(50) : this.#chance.below(1500)
+  /** Somebody sees to it that the process runs again, after so many milliseconds at least. */
+  startLater(machine: Machine, least = 0): void {
+    const delay = least + (this.#chance.happens(0.5) ? this.#chance.below(50) : this.#chance.below(1500))
     this.world.after(this.#isHealed ? 0 : delay, () => {
       if (!machine.mayStart) return
       this.world.transcript.write(`${machine.id} starts`)
@@ -298,6 +326,12 @@ export class Cluster implements Served {
     const deadline = this.world.now + deadlineMs
     const node = this.node(id)
     return this.#asked(id, () => readThrough(node, key, { store: 'default', deadline }))
+  }
+
+  openSession(id: string, session: string, deadlineMs: number): Promise<Executed> {
+    const deadline = this.world.now + deadlineMs
+    const node = this.node(id)
+    return this.#asked(id, () => node.execute({ type: 'openSession', token, session }, { deadline }))
   }
 
   /** What a machine that was harmed says of its damage is the last that it says. */

@@ -1,5 +1,6 @@
 // What disks do behind everybody's back: bits that flip, writes that go astray, rows and batches that are lost.
 
+import { localTable, tableOf } from '../../src/store/state-rows.ts'
 import type { Chance } from '../raft/chance.ts'
 import type { Cluster } from './cluster.ts'
 import type { Machine } from './machine.ts'
@@ -72,4 +73,27 @@ export async function loseBatch(cluster: Cluster, chance: Chance): Promise<strin
   machine.replaceState(directory, await state.without((index) => index !== lost))
   cluster.startLater(machine)
   return `${machine.id} without the batch ${state.remembered - lost} before its last`
+}
+
+/** While the process is down a row vanishes, or is as it once was: every row that is left is one that was written. */
+export async function ageRow(cluster: Cluster, chance: Chance): Promise<string | undefined> {
+  const machine = victim(cluster, chance)
+  const live = machine?.liveState
+  if (machine === undefined || live === undefined) return undefined
+  const { directory, state } = live
+  const keys = (await state.keys().all()).filter((key) => key[0] !== localTable)
+  const records = keys.filter((key) => tableOf(key) === 'records')
+  // What clients read is what they may miss.
+  const choices = records.length > 0 && chance.happens(0.7) ? records : keys
+  if (choices.length === 0) return undefined
+  const key = chance.pick(choices)
+  const older = chance.happens(0.5) ? state.versions(key).slice(0, -1) : []
+  const value = older[chance.below(older.length)]
+  cluster.harm(machine, 'state')
+  await (chance.happens(0.5) ? machine.crash() : machine.losePower())
+  const found = machine.states.get(directory)
+  if (found !== undefined) machine.replaceState(directory, await found.altered(key, value))
+  cluster.startLater(machine)
+  const what = value === undefined ? 'without' : 'with an old'
+  return `${machine.id} ${what} row ${Buffer.from(key).toString('hex')}`
 }

@@ -34,8 +34,8 @@ const syncing: ReadonlySet<DiskCall> = new Set(['write', 'sync', 'syncDirectory'
 const rememberedBatches = 64
 
 /** So small that segments roll, and the log is compacted, within a run. */
-const segmentBytes = 8192
-const keepBytes = 2048
+const segmentBytes = 4096
+const keepBytes = 1024
 const reserveBytes = 4096
 
 const checked = 'every row of the state is what was written'
@@ -120,10 +120,16 @@ export class Machine {
     this.#isHeld = false
   }
 
+  /** False when the log of its node names a state that is not on the disk. */
+  get hasState(): boolean {
+    const name = this.#node?.inside?.wal.base.directory
+    return name === undefined || this.#disk.hasDirectory(`${dataDirectory}/${name}`)
+  }
+
   /** The LevelDB that the log names, and where it lies; undefined before the node takes part. */
   get liveState(): { readonly directory: object; readonly state: MemoryState } | undefined {
     const name = this.#node?.inside?.wal.base.directory
-    if (name === undefined) return undefined
+    if (name === undefined || !this.hasState) return undefined
     const directory = this.#disk.directoryAt(`${dataDirectory}/${name}`)
     const state = this.#states.get(directory)
     return state === undefined ? undefined : { directory, state }
@@ -268,4 +274,12 @@ export class Machine {
     // Nobody's call but that of whoever formats the disk.
     return this.#running ? this.#process.sleep(ms) : this.#options.world.sleep(ms)
   }
+}
+
+export function peersOf(machines: readonly Machine[]): string[] {
+  return machines.map(({ peer }) => peer)
+}
+
+export function idsOf(machines: readonly Machine[]): string {
+  return machines.map(({ id }) => id).join(' ')
 }

@@ -4,14 +4,19 @@ import type { Node } from '../../src/node/node.ts'
 import type { Replica } from '../../src/node/replica.ts'
 import type { PeerMessage } from '../../src/node/transport.ts'
 import type { Entry, HardState, Message } from '../../src/raft/types.ts'
-import { decodeEntryData } from '../../src/store/commands.ts'
+import { Numbers } from './numbers.ts'
 import type { Transcript } from './transcript.ts'
 
 type Inside = NonNullable<Node['inside']>
 type Core = Replica['raft']
 
 /** What is to be watched: a machine, with the node that runs on it now. */
-export type Watched = { readonly id: string; readonly peer: string; readonly node: Node | undefined }
+export type Watched = {
+  readonly id: string
+  readonly peer: string
+  readonly node: Node | undefined
+  readonly hasState: boolean
+}
 
 /** An entry as first seen anywhere: whoever has (index, term) must have this one, after an entry of this term. */
 type Known = { readonly entry: Entry; readonly previousTerm: number }
@@ -66,10 +71,8 @@ export class Observer {
   readonly #founders: readonly string[]
   /** By index and term. */
   readonly #configurations = new Map<string, Membership & { readonly index: number; readonly term: number }>()
-  readonly #commands = new Set<string>()
+  readonly #numbers = new Numbers()
   #violation: Violation | undefined
-  /** Commands that came into the log once more. */
-  repeats = 0
 
   constructor(machines: readonly Watched[], founders: readonly string[], transcript: Transcript) {
     this.#machines = machines
@@ -82,6 +85,11 @@ export class Observer {
   /** The first promise that was broken. */
   get violation(): Violation | undefined {
     return this.#violation
+  }
+
+  /** Commands that came into the log once more. */
+  get repeats(): number {
+    return this.#numbers.repeats
   }
 
   /** How many terms had a leader. */
@@ -141,7 +149,9 @@ export class Observer {
   look(): void {
     for (const machine of this.#machines) {
       const inside = machine.node?.inside
-      if (inside !== undefined) this.#lookAt(machine, inside)
+      if (inside === undefined) continue
+      this.#must(machine.hasState, 'the log names a state that is there (rule 6)', () => machine.id)
+      this.#lookAt(machine, inside)
     }
   }
 
@@ -386,7 +396,7 @@ export class Observer {
       }
       if (role === 'leader') this.#mustBeDurable(core, index, entryTerm)
       this.#committed[index] = { term: entryTerm, by: term }
-      this.#countCommands(this.#known.get(`${index}/${entryTerm}`)?.entry)
+      this.#numbers.logged(this.#known.get(`${index}/${entryTerm}`)?.entry)
     }
   }
 
@@ -417,17 +427,6 @@ export class Observer {
     return durable !== undefined && durable.savedIndex >= index
   }
 
-  #countCommands(entry: Entry | undefined): void {
-    if (entry?.type !== 'commands') return
-    for (const { peer, boot, commands } of decodeEntryData(entry.data).batches) {
-      for (const { number } of commands) {
-        const id = `${peer}/${boot}/${number}`
-        if (this.#commands.has(id)) this.repeats += 1
-        this.#commands.add(id)
-      }
-    }
-  }
-
   #lookAtState({ id }: Watched, { machine }: Inside): void {
     if (machine === undefined) return
     const { lastApplied, revision } = machine
@@ -455,6 +454,9 @@ export class Observer {
       case 'requestVote':
         this.#voted(from, from, message.term)
         return
+      case 'readIndex':
+        this.#asked(from, message.id)
+        return
       case 'appended': {
         const machine = this.#machines.find((one) => one.peer === from)
         if (machine === undefined) return
@@ -467,6 +469,16 @@ export class Observer {
       default:
         return
     }
+  }
+
+  /** An answer that comes late must not be taken for one to another question. */
+  #asked(from: string, id: number): void {
+    const asking = this.#machines.find((one) => one.peer === from)?.node?.inside?.replica
+    this.#must(
+      this.#numbers.asked(from, id, asking),
+      'no read id is used again after a restart (rule 19)',
+      () => `${from} asks under ${id}`,
+    )
   }
 
   #mayVote(voter: string): boolean {

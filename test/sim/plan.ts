@@ -13,6 +13,8 @@ export type Plan = {
   readonly delay: { readonly least: number; readonly most: number }
   readonly reconnectDelay: number
   readonly clients: number
+  /** How many more write in sessions and how many under idempotency keys, sending again what was not answered. */
+  readonly stubborn: { readonly session: number; readonly key: number }
   readonly keys: readonly string[]
   /** How long clients wait for an answer: one of these each time, in milliseconds. */
   readonly patience: readonly number[]
@@ -33,6 +35,7 @@ export function planOf(seed: number): Plan {
   const chance = new Chance(Math.imul(seed, 0x27d4eb2f) ^ 0x165667b1)
   const electionMs = chance.pick([100, 150, 150, 250])
   const appetites = new Map<string, number>()
+  const stubborn = new Chance(seed ^ nameHash('stubborn'))
   const plan = {
     nodes: chance.pick([1, 2, 3, 3, 3, 3, 3, 4, 5, 5]),
     spares: new Chance(seed ^ nameHash('spares')).pick([0, 0, 1, 2]),
@@ -44,7 +47,8 @@ export function planOf(seed: number): Plan {
       { least: 5, most: 15 },
     ]),
     reconnectDelay: chance.pick([2, 20, 100]),
-    clients: 2 + chance.below(4),
+    clients: 1 + chance.below(4),
+    stubborn: { session: stubborn.pick([0, 1, 1, 2]), key: stubborn.pick([0, 1]) },
     keys: ['a', 'b', 'c', 'd', 'e'].slice(0, 1 + chance.below(5)),
     patience: chance.pick([
       [30, 100, 400],

@@ -4,9 +4,11 @@ import { check } from '../linear/checker.ts'
 import { runClients, use } from '../linear/clients.ts'
 import { callsOf, History } from '../linear/history.ts'
 import { keyValue } from '../linear/key-value.ts'
+import { runStubborn, type Stubborn } from '../linear/stubborn.ts'
 import type { Chance } from '../raft/chance.ts'
 import { Cluster } from './cluster.ts'
-import { type Fault, faults, wipeMost } from './faults.ts'
+import { wipeMost } from './disk-faults.ts'
+import { type Fault, faults } from './faults.ts'
 import { type Plan, planOf } from './plan.ts'
 import { differences } from './rows.ts'
 import { forbidRealTime, World } from './world.ts'
@@ -32,6 +34,9 @@ export type Report = {
 
 /** A healed cluster must serve at every node within this many milliseconds, and so must one that was just founded. */
 const recoveryMs = 30_000
+
+/** After so many tries a stubborn client leaves a write alone. */
+const tries = 30
 
 /** No run lasts longer, in milliseconds of its world. */
 const longestMs = 120_000
@@ -98,17 +103,13 @@ class Story {
 
   async tell(): Promise<void> {
     const { seed, transcript } = this.#world
-    const { nodes, electionMs, clients, keys, patience, thinkingMs, roughStart, faultyMs } = this.#plan
+    const { nodes, electionMs, clients, roughStart, faultyMs } = this.#plan
     transcript.write(`seed ${seed}: ${nodes} nodes, elections after ${electionMs} ms, ${clients} clients`)
     await this.#cluster.begin()
     if (!roughStart) await this.#allReady('a cluster that nothing disturbs is founded')
-    const place = { town: this.#cluster, history: this.#history }
-    const sleep = (ms: number) => this.#world.sleep(ms)
-    const seedOfClients = this.#chance.below(2 ** 31)
-    const habits = { seed: seedOfClients, clients, keys, patience, thinkingMs, sleep }
-    const used = runClients(place, habits)
+    const used = this.#haveClients()
     const faulty = this.#haveFaults()
-    await sleep(faultyMs)
+    await this.#world.sleep(faultyMs)
     this.#faulty = false
     await faulty
     if (this.#plan.isDoomed && nodes > 2) return this.#tellOfDoom(used)
@@ -118,6 +119,34 @@ class Story {
     await this.#readEverywhere()
     await this.#compare()
     this.#judge()
+  }
+
+  #haveClients(): { readonly stop: () => Promise<void> } {
+    const { keys, patience, thinkingMs, clients, stubborn, appetite } = this.#plan
+    const place = { town: this.#cluster, history: this.#history }
+    const sleep = (ms: number) => this.#world.sleep(ms)
+    const seed = this.#chance.below(2 ** 31)
+    const habits = { seed, keys, patience, thinkingMs, sleep }
+    const plain = runClients(place, { ...habits, clients })
+    const clocksJump = appetite('clock jump') > 0
+    const inSession = runStubborn(place, { ...habits, clients: stubborn.session, by: 'session', tries })
+    // A key is forgotten by log time, and what is sent again after that is another write: that can be told from no history.
+    const byKey = runStubborn(place, { ...habits, clients: clocksJump ? 0 : stubborn.key, by: 'key', tries })
+    const stop = async () => {
+      await Promise.all([plain.stop(), inSession.stop(), byKey.stop()])
+      this.#lookAtSessions(inSession, clocksJump)
+      this.#cluster.counts.set('answered from memory: by session', inSession.replays())
+      this.#cluster.counts.set('answered from memory: by key', byKey.replays())
+    }
+    return { stop }
+  }
+
+  /** No run lasts as long as a session, unless the clocks say otherwise. */
+  #lookAtSessions({ ended }: Stubborn, clocksJump: boolean): void {
+    this.#cluster.counts.set('sessions ended', ended())
+    if (ended() > 0 && !clocksJump) {
+      this.#cluster.observer.accuse('a session ends only by log time', `${ended()} ended before`)
+    }
   }
 
   /** What was founded is gone. Clients may learn nothing any more, but nothing untrue. */

@@ -40,14 +40,19 @@ function copy(variant: Variant, home: string): void {
   mkdirSync(join(home, 'test'))
   for (const part of parts) cpSync(join(root, part), join(home, part), { recursive: true })
   symlinkSync(join(root, 'node_modules'), join(home, 'node_modules'))
-  const file = join(home, 'src', variant.file)
-  writeFileSync(file, edited(variant, readFileSync(file, 'utf8')))
+  const source = join(home, 'src')
+  for (const [file, text] of edited(variant, (name) => readFileSync(join(source, name), 'utf8')))
+    writeFileSync(join(source, file), text)
 }
 
-/** Throws when what is to be replaced is not there, or there more than once: then the variant is no longer what it says. */
-export function edited({ name, file, edits }: Variant, source: string): string {
-  let text = source
-  for (const { find, replace } of edits) {
+/**
+ * Its files as they become. Throws when what is to be replaced is not there, or there more than once: then the variant is no
+ * longer what it says.
+ */
+export function edited({ name, edits }: Variant, read: (file: string) => string): Map<string, string> {
+  const texts = new Map<string, string>()
+  for (const { file, find, replace } of edits) {
+    const text = texts.get(file) ?? read(file)
     const [before, after, ...more] = text.split(find)
     if (before === undefined || after === undefined || more.length > 0) {
       const times = text.split(find).length - 1
@@ -55,7 +60,7 @@ export function edited({ name, file, edits }: Variant, source: string): string {
         `The variant "${name}" looks for this in src/${file}, which has it ${times} times: ${find}`,
       )
     }
-    text = before + replace + after
+    texts.set(file, before + replace + after)
   }
-  return text
+  return texts
 }

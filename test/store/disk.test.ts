@@ -94,6 +94,20 @@ describe('the disk in memory', () => {
     expect(await disk.list('/')).toEqual([])
   })
 
+  it('takes names that were not synced along with their directory when it moves', async () => {
+    const disk = new MemoryDisk({ seed: 1 })
+    await disk.makeDirectory('/a')
+    await disk.syncDirectory('/')
+    await (await disk.open('/a/old', { access: 'create', durable: true })).close()
+    await disk.rename('/a', '/b')
+    await disk.makeDirectory('/a')
+    await disk.syncDirectory('/')
+    await disk.syncDirectory('/a')
+    disk.losePower({ keep: 0 })
+    expect(await disk.list('/a')).toEqual([])
+    expect(await disk.list('/b')).toEqual(['old'])
+  })
+
   it('gives up dirty bytes when a sync fails: they read well, a second sync succeeds, and they are gone', async () => {
     const disk = new MemoryDisk({ seed: 1 })
     const file = await fileOn(disk)

@@ -245,6 +245,10 @@ export class MemoryDisk implements Disk {
     })
   }
 
+  hasDirectory(path: string): boolean {
+    return this.#names.get(path)?.type === 'directory'
+  }
+
   /** Stands for the directory under a path: another object once it has been removed and made again. */
   directoryAt(path: string): object {
     const node = this.#names.get(path)
@@ -256,9 +260,15 @@ export class MemoryDisk implements Disk {
     return this.#call('syncDirectory', directory, () => {
       this.#expectDirectory(directory, 'syncDirectory')
       if (!this.#syncs) return
-      this.#pendingNames = this.#pendingNames.filter((change) => {
-        // Those after the second are in a directory that moved: they are durable with its name.
-        if (!change.slice(0, 2).some(({ path }) => dirname(path) === directory)) return true
+      const pending = this.#pendingNames
+      // Those after the second are in a directory that moved: they are durable with its name.
+      const settles = (change: NameChange) =>
+        change.slice(0, 2).some(({ path }) => dirname(path) === directory)
+      this.#pendingNames = pending.filter((change, at) => {
+        if (!settles(change)) {
+          // What became of names in a directory before it moved is part of the move.
+          return !pending.slice(at + 1).some((later) => settles(later) && hasMoved(later, change))
+        }
         apply(this.#durableNames, change)
         return false
       })
@@ -434,6 +444,12 @@ function apply(names: Map<string, Node>, change: NameChange): void {
     if (node === undefined) names.delete(path)
     else names.set(path, node)
   }
+}
+
+/** Whether one change is about a name in a directory that the other moved. */
+function hasMoved([from, to]: NameChange, change: NameChange): boolean {
+  if (from === undefined || from.node !== undefined || to?.node?.type !== 'directory') return false
+  return change.some(({ path }) => path.startsWith(`${from.path}/`))
 }
 
 function failure(code: string, call: DiskCall, path: string): Error {
