@@ -38,12 +38,12 @@ export class ExpiryKeeper {
     this.#options = options
   }
 
-  /** To be called about every second. */
-  tick(): void {
+  /** To be called about every second. Resolves once there is nothing more to do for now; never rejects. */
+  async tick(): Promise<void> {
     if (this.#round !== undefined || !this.#leads) return
-    this.#round = this.#goRound().finally(() => {
-      this.#round = undefined
-    })
+    this.#round = this.#goRound()
+    await this.#round
+    this.#round = undefined
   }
 
   /** Resolves once nothing is read or proposed any more. The replica has been stopped. */

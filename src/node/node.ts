@@ -521,7 +521,7 @@ export class Node implements NodeSurface {
     this.#stops.push(parts.every(keepMs, () => keeper.tick()))
     const expiry = new ExpiryKeeper({ replica, now: parts.surroundings.now, logger })
     this.#expiry = expiry
-    this.#stops.push(parts.every(expiryMs, () => expiry.tick()))
+    this.#stops.push(parts.every(expiryMs, () => void expiry.tick()))
     this.#stops.push(
       parts.every(watchMs, () => this.#hub.tick({ hasLeader: replica.raft.leader !== undefined })),
     )

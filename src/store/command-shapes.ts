@@ -381,7 +381,7 @@ export function storeNumber(value: unknown): number {
   return value
 }
 
-export function isCount(value: unknown): value is number {
+function isCount(value: unknown): value is number {
   return isNumber(value) && Number.isSafeInteger(value) && value >= 0
 }
 

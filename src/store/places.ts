@@ -6,7 +6,7 @@ import type { Holder, Principal } from './types.ts'
 export const ownStore = 'self'
 
 /** Part of an app's store: the keys of one holder. Readers and writers see keys without `prefix`. */
-export type AppPlace = { readonly app: string; readonly prefix: Uint8Array }
+type AppPlace = { readonly app: string; readonly prefix: Uint8Array }
 
 /** Where keys lie: in the store of this name, or in a part of an app's. */
 export type Place = string | AppPlace

@@ -26,7 +26,7 @@ export const rangeBounds = {
 } as const
 
 /** The records of a range, in the order of their keys. */
-export type RangeRows = {
+type RangeRows = {
   readonly places: readonly RowPlace[]
   /** False where the bound was reached first. */
   readonly whole: boolean

@@ -16,7 +16,7 @@ import type {
 import { batch, bytes, entry, founding, inSession, openSession, tokens, underKey } from './state-fixtures.ts'
 import { lifeMs, Model } from './state-model.ts'
 
-export const keys = ['a', 'b', 'é', 'cart/1', 'cart/2', '\uff5e', '\u{1f600}', '\u007f\u{10ffff}']
+const keys = ['a', 'b', 'é', 'cart/1', 'cart/2', '\uff5e', '\u{1f600}', '\u007f\u{10ffff}']
 const store = fc.oneof(
   { weight: 12, arbitrary: fc.constant('default') },
   { weight: 4, arbitrary: fc.constant('sessions') },
