@@ -1,7 +1,7 @@
 // What a principal may open: the one judgement behind every door and in apply, so that they never differ.
 
 import { ownStore } from './places.ts'
-import type { Grant, Principal } from './types.ts'
+import type { Grant, Operation, Principal } from './types.ts'
 
 /** What is about to be opened. `within`: the key, or the prefix of a range; absent when the store as such is meant. */
 export type Target = {
@@ -24,6 +24,14 @@ export function permits(principal: Principal, target: Target): boolean {
     default:
       return principal satisfies never
   }
+}
+
+/** Whether a principal may have an operation of a transaction done. */
+export function permitsOperation(principal: Principal, operation: Operation): boolean {
+  const { type, store } = operation
+  const access = type === 'get' || type === 'head' || type === 'exists' ? 'read' : 'read-write'
+  const within = type === 'deletePrefix' ? operation.prefix : operation.key
+  return permits(principal, { store, access, within })
 }
 
 /** Whether a principal may see a store as a whole: its counts, not only keys under a prefix. */

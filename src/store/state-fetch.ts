@@ -1,5 +1,6 @@
 // What a command finds: the rows it names, fetched before it is applied, because applying touches memory only.
 
+import { permits, permitsOperation } from './grants.ts'
 import type { Overlay } from './overlay.ts'
 import { rowName } from './overlay.ts'
 import { placeOf } from './places.ts'
@@ -16,6 +17,8 @@ import type { Command, Operation } from './types.ts'
 
 /** The same on every member for ever: a change is a change of what commands mean. */
 export const rangeBounds = {
+  /** Conditions of a transaction, or operations of one branch. */
+  operations: 1000,
   /** Keys that one command may delete by prefix. */
   keys: 100_000,
   /** What the gets and touches in one branch of a transaction may read, and what it may answer, in bytes of values. */
@@ -113,6 +116,9 @@ async function gather(command: Command, gathering: Gathering, known: Known): Pro
       )
       break
     case 'transaction':
+      // It is refused as it stands, before anything is looked at.
+      if ([command.if, command.then, command.else].some(({ length }) => length > rangeBounds.operations))
+        break
       for (const branch of [command.then, command.else]) {
         await gatherBranch(branch, command.token, { gathering, known })
       }
@@ -141,7 +147,9 @@ async function gatherBranch(
       continue
     }
     const place = locate(operation, token, known)
-    if (place !== undefined) wanted.push({ place, keeps: keeps(operation) })
+    const principal = known.tokens.get(token)?.principal
+    if (place === undefined || principal === undefined || !permitsOperation(principal, operation)) continue
+    wanted.push({ place, keeps: keeps(operation) })
   }
   const reading = new Map<string, boolean>()
   await gathering.records(
@@ -183,14 +191,16 @@ function keeps(operation: Exclude<Operation, { type: 'deletePrefix' }>): Wanted[
 
 type Bounds = { readonly gte: Buffer; readonly lt: Buffer }
 
-/** Undefined where there is no such store. */
+/** Undefined where there is no such store, or no right to it: then nothing is read for whoever is refused. */
 function rangeOf(
   { store, prefix }: { readonly store: string; readonly prefix: Uint8Array },
   token: string,
   { stores, tokens }: Known,
 ): Bounds | undefined {
   const principal = tokens.get(token)?.principal
-  const place = principal === undefined ? store : placeOf(principal, store)
+  if (principal === undefined || !permits(principal, { store, access: 'read-write', within: prefix }))
+    return undefined
+  const place = placeOf(principal, store)
   const open = stores.at(place)
   return open === undefined ? undefined : recordsWith(open.number, keyIn(place, prefix))
 }
@@ -237,6 +247,7 @@ class Gathering {
     bounds: Bounds | undefined,
     limit: { readonly keys: number; readonly bytes?: number },
   ): Promise<RangeRows> {
+    if (this.#stretch.over) await this.#stretch.pause()
     const places: RowPlace[] = []
     let bytes = 0
     let whole = true

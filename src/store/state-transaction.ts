@@ -1,7 +1,7 @@
 // A transaction: its operations carried out on what was found, each seeing those before it, and nothing kept if one fails.
 
 import assert from 'node:assert/strict'
-import { permits } from './grants.ts'
+import { permits, permitsOperation } from './grants.ts'
 import type { StoredRecord } from './record.ts'
 import type { Alteration, RowPlace, Standing } from './state-changes.ts'
 import {
@@ -25,9 +25,6 @@ import type {
 } from './types.ts'
 
 export type Transaction = Extract<Command, { type: 'transaction' }>
-
-/** Conditions, or operations of one branch. */
-const mostOperations = 1000
 
 export type TransactionCircumstances = {
   readonly principal: Principal
@@ -56,11 +53,14 @@ export function decideTransaction(
 ): TransactionDecision {
   const { principal } = circumstances
   const { if: conditions, then, else: otherwise } = transaction
-  if (!grants(principal, conditions) || ![...then, ...otherwise].every((one) => mayDo(principal, one))) {
+  if (
+    !grants(principal, conditions) ||
+    ![...then, ...otherwise].every((one) => permitsOperation(principal, one))
+  ) {
     return refused({ type: 'refused', code: 'access-denied' })
   }
-  if ([conditions, then, otherwise].some(({ length }) => length > mostOperations)) {
-    return refused({ type: 'refused', code: 'invalid-request', limit: mostOperations })
+  if ([conditions, then, otherwise].some(({ length }) => length > rangeBounds.operations)) {
+    return refused({ type: 'refused', code: 'invalid-request', limit: rangeBounds.operations })
   }
   const view = new View(transaction.token, circumstances)
   if (conditions.some((condition) => view.locate(condition) === undefined)) {
@@ -89,12 +89,6 @@ function refused(outcome: Outcome): TransactionDecision {
 
 function grants(principal: Principal, conditions: readonly TransactionCondition[]): boolean {
   return conditions.every(({ store, key }) => permits(principal, { store, access: 'read', within: key }))
-}
-
-function mayDo(principal: Principal, operation: Operation): boolean {
-  const access = isRead.has(operation.type) ? 'read' : 'read-write'
-  const within = operation.type === 'deletePrefix' ? operation.prefix : operation.key
-  return permits(principal, { store: operation.store, access, within })
 }
 
 function holds(condition: TransactionCondition, view: View): boolean {

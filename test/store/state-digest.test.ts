@@ -146,7 +146,7 @@ describe('a row that is not as it was left', () => {
     const level = await killed(9)
     const all = await rows(level)
     // The first row, stores, tokens, an origin and its outcomes, records.
-    expect(all.length).toBe(1 + 2 + 3 + 1 + 1 + 5)
+    expect(all.length).toBe(1 + 2 + 4 + 1 + 1 + 5)
     for (const [key, value] of all) {
       const changed = Buffer.from(value)
       changed[changed.length - 1] = (changed.at(-1) ?? 0) ^ 1
