@@ -46,16 +46,17 @@ export function isAlone({ type }: Command): boolean {
   return type === 'deleteRange' || type === 'transaction' || type === 'expire' || type === 'collect'
 }
 
-/** Whether the commands after it may mean other stores or tokens. */
-function changesKnown({ type }: Command): boolean {
-  return (
-    type === 'createStore' ||
-    type === 'dropStore' ||
-    type === 'removeApp' ||
-    type === 'restore' ||
-    /Token$|^expire$/.test(type)
-  )
-}
+/** The commands after these may mean other stores or tokens. */
+const changingKnown: ReadonlySet<Command['type']> = new Set([
+  'createStore',
+  'dropStore',
+  'mintToken',
+  'revokeToken',
+  'rotateToken',
+  'removeApp',
+  'restore',
+  'expire',
+])
 
 /** Decodes as it is asked for more, so that a long list of entries is neither one pause nor all in memory. */
 export function* stretches(entries: readonly Entry[], known: Known): Generator<readonly Step[], void> {
@@ -79,7 +80,7 @@ export function* stretches(entries: readonly Entry[], known: Known): Generator<r
         if ((alone && steps.length > 0) || (keys > 0 && (keys >= fetchKeys || bytes + most > fetchBytes))) {
           yield cut()
         }
-        if (alone || changesKnown(step.command)) {
+        if (alone || changingKnown.has(step.command.type)) {
           steps.push(step)
           yield cut()
           continue
