@@ -10,6 +10,7 @@ import type {
   RawServerDefault,
 } from 'fastify'
 import type { NodeSurface, WriteTiming } from '../node/surface.ts'
+import type { AnswerRoom } from './answer-room.ts'
 import type { Logger } from './answers.ts'
 import type { BodyReader } from './body.ts'
 import type { Gate } from './gate.ts'
@@ -46,6 +47,8 @@ export type RouteContext = {
   readonly node: NodeSurface
   readonly gate: Gate
   readonly bodies: BodyReader
+  /** What answers being made and sent hold, for those that may hold much. */
+  readonly room: AnswerRoom
   readonly metrics: Metrics
   readonly limits: ApiLimits
   readonly logger: Logger

@@ -7,6 +7,7 @@ import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import fastify, { type FastifyReply, type InjectOptions, type LightMyRequestResponse } from 'fastify'
 import { TrivetError } from '../errors.ts'
 import type { NodeSurface } from '../node/surface.ts'
+import { AnswerRoom } from './answer-room.ts'
 import { Answers, type Logger } from './answers.ts'
 import type { ApiLimits, App, RouteContext } from './app.ts'
 import { BodyReader, bodiesBound } from './body.ts'
@@ -93,6 +94,7 @@ export class Api {
   readonly #listener: Listener
   readonly #streams: Streams
   readonly #bodies: BodyReader
+  readonly #room: AnswerRoom
   readonly #mattermost: MattermostSurface
   readonly #metrics: Metrics
 
@@ -100,7 +102,11 @@ export class Api {
     this.#options = options
     const { node, logger, origins = [] } = options
     const bodies = new BodyReader(options.bodiesBytes ?? bodiesBound)
-    const metrics = new Metrics(node, () => ({ connections: this.connections, queues: [bodies.level] }))
+    const room = new AnswerRoom()
+    const metrics = new Metrics(node, () => ({
+      connections: this.connections,
+      queues: [bodies.level, room.level],
+    }))
     const answers = new Answers({ node, logger, origins, metrics })
     let listener: Listener | undefined
     const app = fastify({
@@ -133,6 +139,7 @@ export class Api {
     this.#answers = answers
     this.#listener = listener
     this.#bodies = bodies
+    this.#room = room
     this.#metrics = metrics
     this.#streams = new Streams(options.logger)
     this.#mattermost = new MattermostSurface({
@@ -156,6 +163,7 @@ export class Api {
       node,
       gate,
       bodies: this.#bodies,
+      room: this.#room,
       metrics: this.#metrics,
       streams: this.#streams,
       limits,
