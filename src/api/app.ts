@@ -14,6 +14,7 @@ import type { AnswerRoom } from './answer-room.ts'
 import type { Logger } from './answers.ts'
 import type { BodyReader } from './body.ts'
 import type { Gate } from './gate.ts'
+import type { KeyStreamBounds } from './key-streams.ts'
 import type { Metrics } from './metrics.ts'
 import { headers } from './protocol.ts'
 import type { Streams } from './streams.ts'
@@ -52,6 +53,7 @@ export type RouteContext = {
   readonly metrics: Metrics
   readonly limits: ApiLimits
   readonly logger: Logger
+  readonly keyStreams: KeyStreamBounds | undefined
   readonly streams: Streams
   /** True from the moment the server was told to drain. */
   readonly draining: () => boolean

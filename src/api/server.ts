@@ -13,6 +13,7 @@ import type { ApiLimits, App, RouteContext } from './app.ts'
 import { BodyReader, bodiesBound } from './body.ts'
 import { addCors, type Origins } from './cors.ts'
 import { Gate, notFound } from './gate.ts'
+import type { KeyStreamBounds } from './key-streams.ts'
 import {
   createListener,
   type Listener,
@@ -64,6 +65,8 @@ export type ApiOptions = {
   readonly openToLoopback?: boolean | undefined
   /** The bytes of request bodies being read at one time, in all; 128 MiB unless given. */
   readonly bodiesBytes?: number | undefined
+  /** What streams of keys may; the defaults suit all but tests. */
+  readonly keyStreams?: KeyStreamBounds | undefined
   /** How the store of Mattermost's apps answers; as its documentation says unless given. */
   readonly mattermost?: MattermostSettings | undefined
 }
@@ -166,6 +169,7 @@ export class Api {
       room: this.#room,
       metrics: this.#metrics,
       streams: this.#streams,
+      keyStreams: this.#options.keyStreams,
       limits,
       logger,
       draining: () => this.#answers.draining,
