@@ -2,6 +2,7 @@
 
 import type { ServerResponse } from 'node:http'
 import { TrivetError } from '../errors.ts'
+import type { QueueLevel } from '../node/surface.ts'
 import { resultTooLarge } from './decided.ts'
 import { operationLimits } from './protocol.ts'
 
@@ -20,6 +21,11 @@ export class AnswerRoom {
   /** The bytes held now. */
   get held(): number {
     return this.#held
+  }
+
+  /** The same, for whoever watches. */
+  get level(): QueueLevel {
+    return { queue: 'answers', unit: 'bytes', size: this.#held, bound: this.#bound }
   }
 
   /** The share of one answer: given back when its response has closed, sent or not. */

@@ -10,9 +10,11 @@ import type {
   RawServerDefault,
 } from 'fastify'
 import type { NodeSurface, WriteTiming } from '../node/surface.ts'
+import type { AnswerRoom } from './answer-room.ts'
 import type { Logger } from './answers.ts'
 import type { BodyReader } from './body.ts'
 import type { Gate } from './gate.ts'
+import type { KeyStreamBounds } from './key-streams.ts'
 import type { Metrics } from './metrics.ts'
 import { headers } from './protocol.ts'
 import type { Streams } from './streams.ts'
@@ -46,9 +48,12 @@ export type RouteContext = {
   readonly node: NodeSurface
   readonly gate: Gate
   readonly bodies: BodyReader
+  /** What answers being made and sent hold, for those that may hold much. */
+  readonly room: AnswerRoom
   readonly metrics: Metrics
   readonly limits: ApiLimits
   readonly logger: Logger
+  readonly keyStreams: KeyStreamBounds | undefined
   readonly streams: Streams
   /** True from the moment the server was told to drain. */
   readonly draining: () => boolean

@@ -8,6 +8,9 @@ import { TrivetError } from '../errors.ts'
 /** How long a client may take to read a refusal before its connection ends. */
 const lingerMs = 1000
 
+/** With so many requests of one socket waiting for their turn, no more of it is read. */
+const mostWaiting = 32
+
 type Exchange = { readonly message: IncomingMessage; readonly response: ServerResponse }
 
 type Connection = {
@@ -15,6 +18,8 @@ type Connection = {
   readonly gone: AbortController
   /** In the order in which they came, as pipelining has it; answered ones leave when the next comes. */
   readonly exchanges: Exchange[]
+  /** Requests that came before their turn. */
+  waiting: number
   /** Whether the last word was said on it; what still comes is not looked at. */
   ended: boolean
 }
@@ -51,7 +56,7 @@ export class Connections {
   }
 
   opened(socket: Socket): void {
-    const connection: Connection = { gone: new AbortController(), exchanges: [], ended: false }
+    const connection: Connection = { gone: new AbortController(), exchanges: [], waiting: 0, ended: false }
     this.#open.set(socket, connection)
     socket.once('close', () => {
       this.#open.delete(socket)
@@ -65,6 +70,28 @@ export class Connections {
     if (exchanges === undefined) return
     while (exchanges[0]?.response.writableFinished === true) exchanges.shift()
     exchanges.push({ message, response })
+  }
+
+  /**
+   * Runs the work of the request that began last on its socket once every earlier one there is answered: a client that sends
+   * without reading has one answer in memory, not one for each request that fits into a packet.
+   */
+  inTurn(message: IncomingMessage, work: () => void): void {
+    const { socket } = message
+    const connection = this.#open.get(socket)
+    const before = connection?.exchanges.at(-2)?.response
+    if (connection === undefined || before === undefined || before.writableFinished) {
+      work()
+      return
+    }
+    connection.waiting += 1
+    if (connection.waiting === mostWaiting) socket.pause()
+    before.once('close', () => {
+      connection.waiting -= 1
+      if (socket.destroyed) return
+      if (connection.waiting === mostWaiting - 1) socket.resume()
+      work()
+    })
   }
 
   /** Aborted once nobody is there any more to take this request's answer. */

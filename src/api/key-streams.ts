@@ -12,9 +12,6 @@ import { carriedBytes } from './operation-bodies.ts'
 import { asTrivetError, problemOf } from './problem.ts'
 import { type ListedKey, ndjsonType, type StreamEnd } from './protocol.ts'
 
-/** Streams open at one time: each pins the versions that it reads. */
-const maxOpen = 64
-
 /** What is read at a time: so many keys, or the one that takes keys and values past this, in bytes. */
 const stepKeys = 1000
 const stepBytes = 256 * 1024
@@ -24,29 +21,37 @@ export type StreamedListing = Pick<ListQuery, 'prefix' | 'start' | 'end' | 'reve
   readonly values: boolean
 }
 
-/** How old the grants may be that a stream goes on by, and how long it may while the node stops. In milliseconds. */
-export type StreamTimes = { readonly grants: number; readonly drain: number }
+/** What streams of keys may. */
+export type KeyStreamBounds = {
+  /** Streams open at one time: each pins the versions that it reads. */
+  readonly open: number
+  /** How old the grants may be that one goes on by, in milliseconds. */
+  readonly grants: number
+  /** How long one may go on while the node stops, in milliseconds. */
+  readonly drain: number
+}
 
-const defaultTimes: StreamTimes = { grants: 5000, drain: 5000 }
+const defaultBounds: KeyStreamBounds = { open: 64, grants: 5000, drain: 5000 }
 
 export class KeyStreams {
   readonly #context: RouteContext
-  readonly #times: StreamTimes
+  readonly #bounds: KeyStreamBounds
   #open = 0
   /** When a stream first saw the node drain. */
   #drainingSince: number | undefined
 
-  constructor(context: RouteContext, times = defaultTimes) {
+  constructor(context: RouteContext) {
     this.#context = context
-    this.#times = times
+    this.#bounds = context.keyStreams ?? defaultBounds
   }
 
   /** Answers with all of it. What fails before the first line is thrown; what fails later is the last line. */
   async send(request: FastifyRequest, reply: FastifyReply, listing: StreamedListing): Promise<FastifyReply> {
-    if (this.#open >= maxOpen) {
-      throw new TrivetError('overloaded', `No more than ${maxOpen} streams of keys are open at a time`, {
+    const limit = this.#bounds.open
+    if (this.#open >= limit) {
+      throw new TrivetError('overloaded', `No more than ${limit} streams of keys are open at a time`, {
         field: 'open streams of keys',
-        limit: maxOpen,
+        limit,
       })
     }
     const lines = this.#lines(request, reply, listing)
@@ -102,12 +107,12 @@ export class KeyStreams {
     const now = performance.now()
     if (draining()) {
       this.#drainingSince ??= now
-      if (now - this.#drainingSince >= this.#times.drain) {
+      if (now - this.#drainingSince >= this.#bounds.drain) {
         throw new TrivetError('shutting-down', 'This node stops: ask another one for all of it')
       }
     }
-    const isOld = !stale && now - judgedAt >= this.#times.grants
-    if (isOld) await node.barrier({ deadline: now + this.#times.grants, signal })
+    const isOld = !stale && now - judgedAt >= this.#bounds.grants
+    if (isOld) await node.barrier({ deadline: now + this.#bounds.grants, signal })
     gate.judge(request)
     return isOld ? now : judgedAt
   }

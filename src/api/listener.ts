@@ -51,6 +51,9 @@ export function createListener(options: {
   })
   const onRequest = (message: IncomingMessage, response: ServerResponse): void => {
     connections.began(message, response)
+    connections.inTurn(message, () => begin(message, response))
+  }
+  const begin = (message: IncomingMessage, response: ServerResponse): void => {
     if (message.headers.host === undefined && message.httpVersion === '1.1') {
       const error = new TrivetError('invalid-request', 'A request needs a Host header', { field: 'host' })
       answers.refuse(error, message, response)

@@ -4,9 +4,12 @@ import type { TrivetError } from '../errors.ts'
 import type { Item, ItemHead, OperationResult, Outcome } from '../store/types.ts'
 import { type BodyForm, carriedBytes, carriedCount } from './operation-bodies.ts'
 import { problemOf } from './problem.ts'
+import type { BatchAnswer, Form, OperationAnswer, TransactionAnswer } from './protocol.ts'
+
+type BatchResult = BatchAnswer<Form>['results'][number]
 
 /** What a get found, or a head, which has no value. */
-export function foundAnswer(item: Item | ItemHead, form: BodyForm): object {
+export function foundAnswer(item: Item | ItemHead, form: BodyForm): OperationAnswer<Form> {
   return {
     found: true,
     revision: item.revision,
@@ -24,8 +27,8 @@ function expiry(expires: number | undefined): { readonly expires?: string } {
 type Written = Extract<Outcome, { type: 'set' | 'deleted' | 'incremented' | 'touched' }>
 
 /** A write of a batch, with the status that it has alone. */
-export function writtenAnswer(outcome: Written, form: BodyForm): object {
-  const replayed = outcome.replayed === true ? { replayed: true } : {}
+export function writtenAnswer(outcome: Written, form: BodyForm): BatchResult {
+  const replayed = outcome.replayed === true ? ({ replayed: true } as const) : {}
   switch (outcome.type) {
     case 'set': {
       const { revision, created, changed } = outcome
@@ -45,16 +48,19 @@ export function writtenAnswer(outcome: Written, form: BodyForm): object {
 }
 
 /** A failure of an operation of a batch: its problem. A get or head says besides that it found nothing. */
-export function failedAnswer(error: TrivetError, options: { readonly replayed?: true } = {}): object {
+export function failedAnswer(error: TrivetError, options: { readonly replayed?: true } = {}): BatchResult {
   return {
     ...problemOf(error),
-    ...(error.code === 'no-such-key' ? { found: false } : {}),
+    ...(error.code === 'no-such-key' ? ({ found: false } as const) : {}),
     ...options,
   }
 }
 
 /** What one operation of a transaction came to. */
-export function resultAnswer(result: OperationResult, form: BodyForm): object {
+export function resultAnswer(
+  result: OperationResult,
+  form: BodyForm,
+): TransactionAnswer<Form>['results'][number] {
   switch (result.type) {
     case 'get':
     case 'head':

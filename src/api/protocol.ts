@@ -236,9 +236,9 @@ export const operationLimits = {
 } as const
 
 /** The forms in which operations travel: `bytes` is base64 text in JSON, a byte string in MessagePack; `count` a 64-bit number. */
-export type JsonForm = { readonly bytes: string; readonly count: string }
+type JsonForm = { readonly bytes: string; readonly count: string }
 export type MsgpackForm = { readonly bytes: Uint8Array; readonly count: bigint }
-type Form = JsonForm | MsgpackForm
+export type Form = JsonForm | MsgpackForm
 
 /** What is set: exactly one of the first three. */
 type Content<F extends Form> =
@@ -249,7 +249,7 @@ type Content<F extends Form> =
   | { readonly json: unknown }
 
 /** One operation. `ttl` is a duration, or `none`. */
-export type OperationRequest<F extends Form> =
+type OperationRequest<F extends Form> =
   | { readonly op: 'get' | 'head' | 'exists' | 'delete'; readonly store: string; readonly key: string }
   | ({
       readonly op: 'set'
@@ -269,7 +269,7 @@ export type OperationRequest<F extends Form> =
   | { readonly op: 'touch'; readonly store: string; readonly key: string; readonly ttl: string }
 
 /** What a write of a batch may say besides. */
-export type BatchWriteOptions = {
+type BatchWriteOptions = {
   readonly ifRevision?: number
   readonly ifAbsent?: boolean
   /** Its number in the session that the header `Trivet-Session: <id>; acked=<m>` of the batch names. */
@@ -282,7 +282,7 @@ export type BatchRequest<F extends Form> = {
 }
 
 /** What a get found; a head has no `value`. */
-export type FoundEntry<F extends Form> = {
+type FoundEntry<F extends Form> = {
   readonly found: true
   readonly revision: number
   readonly value?: F['bytes']
@@ -312,21 +312,6 @@ export type BatchAnswer<F extends Form> = {
     | (Problem & { readonly found?: false; readonly replayed?: true })
   ) & { readonly status: number })[]
 }
-
-/** POST /v1/transactions. All of `if` must hold for `then` to be done, else it is `else`. */
-export type TransactionRequest<F extends Form> = {
-  readonly if?: readonly ({ readonly store: string; readonly key: string } & (
-    | { readonly revision: number }
-    | { readonly exists: boolean }
-    | { readonly value: F['bytes'] }
-  ))[]
-  readonly then?: readonly TransactionOperation<F>[]
-  readonly else?: readonly TransactionOperation<F>[]
-}
-
-export type TransactionOperation<F extends Form> =
-  | OperationRequest<F>
-  | { readonly op: 'deletePrefix'; readonly store: string; readonly prefix: string }
 
 /** What a transaction came to. `results` are those of the branch that was taken. */
 export type TransactionAnswer<F extends Form> = {

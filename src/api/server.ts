@@ -7,11 +7,13 @@ import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import fastify, { type FastifyReply, type InjectOptions, type LightMyRequestResponse } from 'fastify'
 import { TrivetError } from '../errors.ts'
 import type { NodeSurface } from '../node/surface.ts'
+import { AnswerRoom } from './answer-room.ts'
 import { Answers, type Logger } from './answers.ts'
 import type { ApiLimits, App, RouteContext } from './app.ts'
 import { BodyReader, bodiesBound } from './body.ts'
 import { addCors, type Origins } from './cors.ts'
 import { Gate, notFound } from './gate.ts'
+import type { KeyStreamBounds } from './key-streams.ts'
 import {
   createListener,
   type Listener,
@@ -63,6 +65,8 @@ export type ApiOptions = {
   readonly openToLoopback?: boolean | undefined
   /** The bytes of request bodies being read at one time, in all; 128 MiB unless given. */
   readonly bodiesBytes?: number | undefined
+  /** What streams of keys may; the defaults suit all but tests. */
+  readonly keyStreams?: KeyStreamBounds | undefined
   /** How the store of Mattermost's apps answers; as its documentation says unless given. */
   readonly mattermost?: MattermostSettings | undefined
 }
@@ -93,6 +97,7 @@ export class Api {
   readonly #listener: Listener
   readonly #streams: Streams
   readonly #bodies: BodyReader
+  readonly #room: AnswerRoom
   readonly #mattermost: MattermostSurface
   readonly #metrics: Metrics
 
@@ -100,7 +105,11 @@ export class Api {
     this.#options = options
     const { node, logger, origins = [] } = options
     const bodies = new BodyReader(options.bodiesBytes ?? bodiesBound)
-    const metrics = new Metrics(node, () => ({ connections: this.connections, queues: [bodies.level] }))
+    const room = new AnswerRoom()
+    const metrics = new Metrics(node, () => ({
+      connections: this.connections,
+      queues: [bodies.level, room.level],
+    }))
     const answers = new Answers({ node, logger, origins, metrics })
     let listener: Listener | undefined
     const app = fastify({
@@ -133,6 +142,7 @@ export class Api {
     this.#answers = answers
     this.#listener = listener
     this.#bodies = bodies
+    this.#room = room
     this.#metrics = metrics
     this.#streams = new Streams(options.logger)
     this.#mattermost = new MattermostSurface({
@@ -156,8 +166,10 @@ export class Api {
       node,
       gate,
       bodies: this.#bodies,
+      room: this.#room,
       metrics: this.#metrics,
       streams: this.#streams,
+      keyStreams: this.#options.keyStreams,
       limits,
       logger,
       draining: () => this.#answers.draining,

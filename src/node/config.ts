@@ -47,7 +47,12 @@ export type ClusterConfig = {
   /** `default` is always among them. */
   readonly stores: readonly StoreDefinition[]
   readonly tokens: readonly Token[]
-  readonly limits: { readonly keyBytes: number; readonly valueBytes: number }
+  readonly limits: {
+    readonly keyBytes: number
+    readonly valueBytes: number
+    /** Of a batch or transaction. */
+    readonly bodyBytes: number
+  }
   readonly raft: { readonly heartbeat: number; readonly election: number }
   readonly mattermost: MattermostConfig
 }
@@ -68,6 +73,7 @@ const maxFileBytes = 1_024 * 1_024
 
 const defaults = {
   valueBytes: 4 * 1_024 * 1_024,
+  bodyBytes: 8 * 1_024 * 1_024,
   heartbeat: 100,
   election: 1_000,
   shutdownDelay: 1_000,
@@ -223,11 +229,13 @@ const originRule = {
 }
 
 function readLimits(reader: ConfigReader, place: Place): ClusterConfig['limits'] {
-  const fields = optionalFields(reader, place, ['keyBytes', 'valueBytes'])
-  if (fields === undefined) return { keyBytes: maxKeyBytes, valueBytes: defaults.valueBytes }
+  const fields = optionalFields(reader, place, ['keyBytes', 'valueBytes', 'bodyBytes'])
+  const { valueBytes, bodyBytes } = defaults
+  if (fields === undefined) return { keyBytes: maxKeyBytes, valueBytes, bodyBytes }
   return {
     keyBytes: reader.whole(fields.keyBytes, { least: 1, most: maxKeyBytes }, maxKeyBytes),
-    valueBytes: reader.whole(fields.valueBytes, { least: 1, most: maxValueBytes }, defaults.valueBytes),
+    valueBytes: reader.whole(fields.valueBytes, { least: 1, most: maxValueBytes }, valueBytes),
+    bodyBytes: reader.whole(fields.bodyBytes, { least: 65_536, most: maxValueBytes }, bodyBytes),
   }
 }
 

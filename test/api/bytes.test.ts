@@ -264,3 +264,38 @@ test.each(['*', 'http://x', 'http://x?y', '/%', '//', '/v1/me#x', 'nonsense'])(
     expect(client.answers[0]?.headers['trivet-request']).toBeDefined()
   },
 )
+
+test('pipelined requests are worked on in their order, one after the other', async () => {
+  const { raw, node } = await makeBed()
+  const client = await raw()
+  const line = (method: string, path: string, more = '') =>
+    `${method} ${path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${secrets.admin}\r\n${more}\r\n`
+  const writes = Array.from({ length: 100 }, (_, at) => {
+    const body = `value ${at}`
+    return line('PUT', '/v1/stores/default/keys/k', `Content-Length: ${body.length}\r\n`) + body
+  })
+  client.say(writes.join('') + line('GET', '/v1/stores/default/keys/k'))
+  await client.until(({ answers }) => answers.length === 101)
+  expect(client.answers.at(-1)).toMatchObject({ status: 200, text: 'value 99' })
+  expect(client.answers.slice(0, 100).map(({ json }) => json['revision'])).toEqual(
+    Array.from({ length: 100 }, (_, at) => at + 1),
+  )
+  expect(node.executed).toHaveLength(100)
+})
+
+test('a client that asks on and never reads has one answer made for it', async () => {
+  const { raw, as, node } = await makeBed()
+  await as('PUT', '/v1/stores/default/keys/large', { body: new Uint8Array(4_000_000) })
+  const client = await raw()
+  client.socket.pause()
+  const asked = `GET /v1/stores/default/keys/large HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${secrets.admin}\r\n\r\n`
+  const before = node.barriers
+  for (let times = 0; times < 20; times++) client.say(asked.repeat(50))
+  await expect.poll(() => node.barriers, patience).toBe(before + 1)
+  expect((await as('GET', '/v1/stores/default/keys/large')).body.length).toBe(4_000_000)
+  expect(node.barriers).toBe(before + 2)
+  const held = 'trivet_queue_size{queue="answers",unit="bytes",peer=""}'
+  expect((await as('GET', '/metrics')).text).toContain(`${held} 4000000`)
+  client.close()
+  await expect.poll(async () => (await as('GET', '/metrics')).text, patience).toContain(`${held} 0\n`)
+})

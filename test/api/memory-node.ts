@@ -51,6 +51,8 @@ const timing = { forward: 0.1, queue: 0.25, fsync: 0.5, quorum: 1, apply: 0.05 }
 
 export class MemoryState implements StateReader {
   readonly clusterId = '0123456789abcdef0123456789abcdef'
+  /** Consistent reads that are open, and the pages that all of them have taken. */
+  readonly reads = { open: 0, pages: 0 }
   revision = 0
   lastApplied = 0
   /** Tokens by hash. */
@@ -129,7 +131,17 @@ export class MemoryState implements StateReader {
     for (const [name, { items, ...rest }] of this.keyspaces) {
       frozen.keyspaces.set(name, { ...rest, items: new Map(items) })
     }
-    return { revision: this.revision, list: (query) => frozen.list(query), close: async () => undefined }
+    this.reads.open += 1
+    return {
+      revision: this.revision,
+      list: (query) => {
+        this.reads.pages += 1
+        return frozen.list(query)
+      },
+      close: async () => {
+        this.reads.open -= 1
+      },
+    }
   }
 
   follow(follower: Follower): () => void {

@@ -61,6 +61,7 @@ test('metrics show the figures of the node, its stores, its queues and the proce
     'trivet_queue_size{queue="outbox bulk",unit="bytes",peer="n2"} 9',
     'trivet_queue_bound{queue="proposals",unit="bytes",peer=""} 33554432',
     'trivet_queue_bound{queue="bodies",unit="bytes",peer=""} 134217728',
+    'trivet_queue_bound{queue="answers",unit="bytes",peer=""} 268435456',
     'trivet_http_connections 1',
   ]) {
     expect(text.split('\n')).toContain(line)

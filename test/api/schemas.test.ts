@@ -12,6 +12,9 @@ type Frozen<Shape> = Shape extends object ? { readonly [Field in keyof Shape]: F
 test('every schema of an answer makes the shape of the protocol', () => {
   expectTypeOf<Frozen<Static<typeof schemas.Written>>>().toEqualTypeOf<protocol.Written>()
   expectTypeOf<Frozen<Static<typeof schemas.Deleted>>>().toEqualTypeOf<protocol.Deleted>()
+  expectTypeOf<Frozen<Static<typeof schemas.Incremented>>>().toEqualTypeOf<protocol.Incremented>()
+  expectTypeOf<Frozen<Static<typeof schemas.Touched>>>().toEqualTypeOf<protocol.Touched>()
+  expectTypeOf<Frozen<Static<typeof schemas.RangeDeleted>>>().toEqualTypeOf<protocol.RangeDeleted>()
   expectTypeOf<Frozen<Static<typeof schemas.KeyPage>>>().toEqualTypeOf<protocol.KeyPage>()
   expectTypeOf<Frozen<Static<typeof schemas.StoreList>>>().toEqualTypeOf<protocol.StoreList>()
   expectTypeOf<Frozen<Static<typeof admin.Me>>>().toEqualTypeOf<protocol.Me>()

@@ -72,7 +72,7 @@ describe('a configuration without mistakes', () => {
       },
       stores: [{ name: 'default' }],
       tokens: [],
-      limits: { keyBytes: 4_096, valueBytes: 4_194_304 },
+      limits: { keyBytes: 4_096, valueBytes: 4_194_304, bodyBytes: 8_388_608 },
       raft: { heartbeat: 100, election: 1_000 },
       mattermost: { strict: false, valueBytes: 8_192 },
     })
@@ -112,7 +112,7 @@ tokens:
   - { name: minter, stores: [default], mint: true, secret: "\${MINTER}" }
   - { name: todo-bot, app: com.example.todo, bot: todo, secret: "\${BOT}" }
   - { name: todo-ann, app: com.example.todo, user: ann, secret: "\${ANN}" }
-limits: { keyBytes: 256, valueBytes: "\${BYTES}" }
+limits: { keyBytes: 256, valueBytes: "\${BYTES}", bodyBytes: 1000000 }
 raft: { heartbeat: 50ms, election: 1m }
 `,
       {
@@ -182,7 +182,7 @@ raft: { heartbeat: 50ms, election: 1m }
     ])
     expect(config.tokens[2]?.hash).toBe(createHash('sha256').update(`c${secret}`).digest('base64url'))
     expect(JSON.stringify(config)).not.toContain(secret)
-    expect(config.limits).toEqual({ keyBytes: 256, valueBytes: 100_000 })
+    expect(config.limits).toEqual({ keyBytes: 256, valueBytes: 100_000, bodyBytes: 1_000_000 })
     expect(config.raft).toEqual({ heartbeat: 50, election: 60_000 })
   })
 

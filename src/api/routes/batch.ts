@@ -1,7 +1,6 @@
 // Many operations in one request, each as if it had come alone.
 
 import { TrivetError } from '../../errors.ts'
-import { AnswerRoom } from '../answer-room.ts'
 import { type App, type RouteContext, setTiming } from '../app.ts'
 import { Batch } from '../batch.ts'
 import { readBatchRepeat } from '../once.ts'
@@ -12,8 +11,7 @@ import { ReadQuery } from '../schemas.ts'
 import { BatchAnswer, BatchRequest } from '../schemas-operations.ts'
 
 export function addBatchRoute(app: App, context: RouteContext): void {
-  const { node, gate, limits } = context
-  const room = new AnswerRoom()
+  const { node, gate, limits, room } = context
   const rule = gate.route({ need: { type: 'holder' }, judged: 'write', repeatable: true })
   app.route({
     ...rule,

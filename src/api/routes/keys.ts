@@ -88,7 +88,7 @@ class Write {
   }
 }
 
-function addRead(app: App, { node, gate }: RouteContext): void {
+function addRead(app: App, { node, gate, room }: RouteContext): void {
   const rule = gate.route({
     need: { type: 'store', access: 'read', over: 'key' },
     judged: 'read',
@@ -110,10 +110,14 @@ function addRead(app: App, { node, gate }: RouteContext): void {
       const item = await node.state.get(placeOfCall(call), call.key)
       if (call.stale) reply.header(headers.stale, 'true')
       if (item === undefined) throw noSuchKey()
+      if (item.value.length > smallValue) room.shareFor(reply.raw).take(item.value.length)
       return sendItem(reply, item, had)
     },
   })
 }
+
+/** Up to this a value waits for its reader in what a socket buffers anyway, in bytes. */
+const smallValue = 64 * 1024
 
 function sendItem(reply: FastifyReply, item: Item, had: Tags | undefined): FastifyReply {
   reply.headers(valueHeaders).header('etag', formatTag(item.revision))
