@@ -3,7 +3,7 @@
 import type { NodeMetrics, NodeSurface, QueueLevel } from '../node/surface.ts'
 
 /** What one scrape sees. */
-export type Seen = {
+type Seen = {
   readonly node: NodeSurface
   readonly metrics: NodeMetrics
   readonly server: ServerFigures

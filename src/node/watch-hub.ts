@@ -10,7 +10,7 @@ import { placeOf } from '../store/places.ts'
 import type { ChangeEvent, Position } from '../store/state-changes.ts'
 import type { StateMachine } from '../store/state-machine.ts'
 import type { ConsistentRead, Item } from '../store/types.ts'
-import type { WatchEnd, WatchEvent, WatchQuery, WatchStream } from './surface.ts'
+import type { QueueLevel, WatchEnd, WatchEvent, WatchQuery, WatchStream } from './surface.ts'
 import { type WatchedRange, WatchFilter } from './watch-filter.ts'
 import { WatchIndex } from './watch-index.ts'
 import { Watcher } from './watcher.ts'
@@ -73,6 +73,15 @@ export class WatchHub {
   /** How many streams there are. */
   get size(): number {
     return this.#watchers.size
+  }
+
+  /** The same for whoever watches the node, with how many there may be (`safety.md`, rule 25). */
+  get level(): QueueLevel {
+    return { queue: 'watchers', unit: 'requests', size: this.size, bound: this.#maxWatchers }
+  }
+
+  get #maxWatchers(): number {
+    return this.#options.maxWatchers ?? 20_000
   }
 
   /** From now on this state is watched, or none. The streams of the one before end: they go on elsewhere, or anew. */
@@ -139,7 +148,7 @@ export class WatchHub {
   #ready(): WatchedState {
     if (this.#closed) throw new TrivetError('shutting-down', 'This node is stopping')
     if (this.#state === undefined) throw new TrivetError('not-ready', 'This node has no state to watch yet')
-    const { maxWatchers: limit = 20_000 } = this.#options
+    const limit = this.#maxWatchers
     if (this.#watchers.size < limit) return this.#state
     throw new TrivetError('overloaded', `${limit} streams are open on this node already`, {
       field: 'watchers',

@@ -44,6 +44,9 @@ const queries: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   'DELETE /v1/stores/{store}/keys': { prefix: 'none/' },
 }
 
+/** What succeeds on an empty cluster alone: it has tests of its own, here its refusal is held against the document. */
+const elsewhere: ReadonlySet<string> = new Set(['POST /v1/restore'])
+
 test('every operation of the document succeeds as it is described, with an answer that it describes', async () => {
   const { operations, send } = bed
   expect(operations.length).toBeGreaterThan(20)
@@ -60,7 +63,8 @@ test('every operation of the document succeeds as it is described, with an answe
     }
     const answer = await send(written(operation, request))
     const said = `${nameOf(operation)}: ${answer.status} ${answer.text.slice(0, 300)}`
-    expect(answer.status, said).toBeLessThan(300)
+    if (elsewhere.has(nameOf(operation))) expect(answer.status, said).toBeLessThan(500)
+    else expect(answer.status, said).toBeLessThan(300)
     expect(departure(operation, answer), said).toBeUndefined()
   }
 })
@@ -71,7 +75,9 @@ test('every query parameter of the document is taken with the values that it des
     for (const parameter of operation.parameters.filter((one) => one.in === 'query')) {
       const sample = sampleRequest(operation)
       const { schema, name } = parameter
-      const values = schema.enum ?? (schema.type === 'boolean' ? [true, false] : [sampleOf(schema)])
+      // A list is said by repeating the parameter.
+      const one = schema.type === 'array' ? (schema.items ?? {}) : schema
+      const values = one.enum ?? (one.type === 'boolean' ? [true, false] : [sampleOf(one)])
       for (const value of values) {
         const query = { ...sample.query, [name]: String(value) }
         const answer = await send(written(operation, { ...sample, query }))

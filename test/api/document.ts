@@ -129,7 +129,11 @@ export function departure(operation: Operation, answer: Answered): string | unde
   const content = responses[answer.status] ?? (isError ? responses['default'] : undefined)
   if (content === undefined) return `the status ${answer.status} is not documented`
   if (answer.body.length === 0) {
-    const isEmpty = Object.keys(content).length === 0 || content['*/*'] !== undefined
+    // A value may be empty, and of a stream only the head was read.
+    const isEmpty =
+      Object.keys(content).length === 0 ||
+      content['*/*'] !== undefined ||
+      (type === 'text/event-stream' && content[type] !== undefined)
     return isEmpty || operation.method === 'HEAD' || answer.status === 304
       ? undefined
       : 'a body is documented and none came'

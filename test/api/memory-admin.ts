@@ -18,7 +18,7 @@ export type Administered = {
   addStore(definition: StoreDefinition): void
 }
 
-export const memoryNow = Date.parse('2026-01-01T00:00:00Z')
+const memoryNow = Date.parse('2026-01-01T00:00:00Z')
 
 export function isAdminCommand(command: { readonly type: string }): command is AdminCommand {
   return /^(?:createStore|dropStore|mintToken|revokeToken|rotateToken|removeApp)$/.test(command.type)

@@ -96,6 +96,11 @@ test('requests are counted by their route, not by what was asked of it', async (
   await expect.poll(text, patience).toContain(`${count}{method="PUT",route="${route}",status="201"} 1`)
   await expect.poll(text, patience).toContain(`${count}{method="GET",route="${route}",status="404"} 1`)
   await expect.poll(text, patience).toContain(`${count}{method="GET",route="none",status="404"} 1`)
+  await as('GET', '/plugins/com.mattermost.apps/api/v1/kv/riddle', { token: undefined }).catch(
+    () => undefined,
+  )
+  const surface = '/plugins/com.mattermost.apps/api/v1/kv/{key}'
+  await expect.poll(text, patience).toContain(`${count}{method="GET",route="${surface}",status="401"} 1`)
   expect(await text()).toContain('trivet_http_errors_total{code="no-such-key"} 1')
   expect(await text()).toContain('trivet_http_errors_total{code="not-found"} 1')
   expect(await text()).not.toMatch(/secret|riddle|nowhere/)

@@ -216,6 +216,16 @@ const founding: Founding = {
   tokens: [
     { name: 'admin', hash: 'A'.repeat(43), principal: { type: 'admin' } },
     {
+      name: 'todo',
+      hash: 'c'.repeat(43),
+      principal: { type: 'app', app: 'com.example.todo', holder: { type: 'bot', id: 'todo' } },
+    },
+    {
+      name: 'minter',
+      hash: 'd'.repeat(43),
+      principal: { type: 'component', grants: [{ store: 'default', access: 'read' }], mint: true },
+    },
+    {
       name: 'cart',
       hash: 'b'.repeat(43),
       principal: {
