@@ -207,12 +207,13 @@ export class WatchHub {
     const end = judge(state, watcher)
     if (end !== undefined) watcher.end(end)
     try {
-      yield* this.#toNow(watcher, state, from)
+      const isNow = yield* this.#toNow(watcher, state, from)
       while (watcher.ended === undefined) {
         const events = await watcher.take()
         if (events.length > 0) yield events
       }
-      const rest = await watcher.take()
+      // What waits follows upon all before it, or is not told at all.
+      const rest = isNow ? await watcher.take() : []
       if (watcher.ended !== 'gone') yield [...rest, watcher.ended]
     } finally {
       signal?.removeEventListener('abort', abort)
@@ -222,24 +223,26 @@ export class WatchHub {
     }
   }
 
-  /** Everything up to the moment from which on the watcher is told of changes as they happen. */
+  /** Everything up to the moment from which on the watcher is told of changes as they happen. False when it is over before. */
   async *#toNow(
     watcher: Watcher,
     state: WatchedState,
     from: Position,
-  ): AsyncGenerator<readonly WatchEvent[], void> {
+  ): AsyncGenerator<readonly WatchEvent[], boolean> {
     try {
       let position = from
       if (watcher.query.start.type === 'snapshot') position = yield* this.#snapshot(watcher, state)
       position = yield* this.#catchUp(watcher, state, position)
-      if (watcher.ended !== undefined) return
+      if (watcher.ended !== undefined) return false
       watcher.skipThrough(position.revision)
       watcher.progressAt = this.#options.now() + progressMs
       yield [progressOf(position.revision)]
+      return true
     } catch (error) {
       if (error instanceof Ended) watcher.end(error.end)
       // A state that was closed under the reader: whoever took it away has ended the stream.
       else if (watcher.ended === undefined) throw error
+      return false
     }
   }
 
