@@ -67,7 +67,7 @@ class Follower {
 }
 
 it('tells a thousand watchers every event once, in order, through a kill of the leader', async () => {
-  await using cluster = await RealCluster.start()
+  await using cluster = await RealCluster.start({ seconds: 60 })
   const client = cluster.client()
   const store = await client.open('default')
   const { revision: from } = await store.set('before', 'x')
@@ -116,4 +116,4 @@ it('tells a thousand watchers every event once, in order, through a kill of the 
   expect(wrong.length).toBe(0)
   expect(followers.filter(({ streams }) => streams > 1).length).toBeGreaterThan(300)
   await client.close()
-})
+}, 300_000)
