@@ -10,7 +10,7 @@ import { placeOf } from '../store/places.ts'
 import type { ChangeEvent, Position } from '../store/state-changes.ts'
 import type { StateMachine } from '../store/state-machine.ts'
 import type { ConsistentRead, Item } from '../store/types.ts'
-import type { WatchEnd, WatchEvent, WatchQuery, WatchStream } from './surface.ts'
+import type { QueueLevel, WatchEnd, WatchEvent, WatchQuery, WatchStream } from './surface.ts'
 import { type WatchedRange, WatchFilter } from './watch-filter.ts'
 import { WatchIndex } from './watch-index.ts'
 import { Watcher } from './watcher.ts'
@@ -39,6 +39,9 @@ const progressMs = 4000
 /** How long a node without a leader vouches for the tokens of its streams (`safety.md`, rule 20). */
 const leaderlessMs = 10_000
 
+/** How long one LevelDB snapshot is read from at most: it keeps what it shows on the disk. */
+const readingMs = 600_000
+
 /** What is read of a snapshot at once. */
 const pageKeys = 1000
 const pageBytes = 1024 * 1024
@@ -57,7 +60,9 @@ class Ended extends Error {
 }
 
 export class WatchHub {
-  readonly #options: WatchHubOptions
+  readonly #now: () => number
+  readonly #outboxBytes: number
+  readonly #maxWatchers: number
   readonly #watchers = new Set<Watcher>()
   readonly #index = new WatchIndex<Watcher>()
   #state: WatchedState | undefined
@@ -65,14 +70,25 @@ export class WatchHub {
   #leaderSeen: number
   #closed = false
 
-  constructor(options: WatchHubOptions) {
-    this.#options = options
-    this.#leaderSeen = options.now()
+  constructor({ now, outboxBytes = 4 * 1024 * 1024, maxWatchers = 20_000 }: WatchHubOptions) {
+    this.#now = now
+    this.#outboxBytes = outboxBytes
+    this.#maxWatchers = maxWatchers
+    this.#leaderSeen = now()
   }
 
   /** How many streams there are. */
   get size(): number {
     return this.#watchers.size
+  }
+
+  /** The streams, and the fullest outbox of any. */
+  get queues(): readonly QueueLevel[] {
+    const waiting = [...this.#watchers].reduce((most, { waitingBytes }) => Math.max(most, waitingBytes), 0)
+    return [
+      { queue: 'watchers', unit: 'requests', size: this.#watchers.size, bound: this.#maxWatchers },
+      { queue: 'watch outbox', unit: 'bytes', size: waiting, bound: this.#outboxBytes },
+    ]
   }
 
   /** From now on this state is watched, or none. The streams of the one before end: they go on elsewhere, or anew. */
@@ -108,8 +124,7 @@ export class WatchHub {
         { field: 'from', limit: state.revision, actual: revision },
       )
     }
-    const { outboxBytes = 4 * 1024 * 1024 } = this.#options
-    const watcher = new Watcher(query, { ...store, outboxBytes })
+    const watcher = new Watcher(query, { ...store, outboxBytes: this.#outboxBytes })
     const from = start.type === 'after' ? start.position : { revision: state.revision }
     return {
       [Symbol.asyncIterator]: () => this.#stream(watcher, state, from, signal),
@@ -119,7 +134,7 @@ export class WatchHub {
 
   /** To be called about every second. */
   tick({ hasLeader }: { readonly hasLeader: boolean }): void {
-    const now = this.#options.now()
+    const now = this.#now()
     if (hasLeader) this.#leaderSeen = now
     if (now - this.#leaderSeen >= leaderlessMs) this.#endAll({ type: 'closing' })
     const revision = this.#state?.revision ?? 0
@@ -139,7 +154,7 @@ export class WatchHub {
   #ready(): WatchedState {
     if (this.#closed) throw new TrivetError('shutting-down', 'This node is stopping')
     if (this.#state === undefined) throw new TrivetError('not-ready', 'This node has no state to watch yet')
-    const { maxWatchers: limit = 20_000 } = this.#options
+    const limit = this.#maxWatchers
     if (this.#watchers.size < limit) return this.#state
     throw new TrivetError('overloaded', `${limit} streams are open on this node already`, {
       field: 'watchers',
@@ -235,7 +250,7 @@ export class WatchHub {
       position = yield* this.#catchUp(watcher, state, position)
       if (watcher.ended !== undefined) return false
       watcher.skipThrough(position.revision)
-      watcher.progressAt = this.#options.now() + progressMs
+      watcher.progressAt = this.#now() + progressMs
       yield [progressOf(position.revision)]
       return true
     } catch (error) {
@@ -248,10 +263,12 @@ export class WatchHub {
 
   async *#snapshot(watcher: Watcher, state: WatchedState): AsyncGenerator<readonly WatchEvent[], Position> {
     const read = await state.openRead()
+    const until = this.#now() + readingMs
     try {
       for (const range of watcher.filter.ranges) {
         for await (const items of itemsOf(read, watcher, placeIn(state, watcher), range)) {
           if (watcher.ended !== undefined) return { revision: read.revision }
+          if (this.#now() >= until) throw new Ended({ type: 'lagged' })
           if (items.length > 0) yield items.map((item) => standing(item, watcher.query.values))
         }
       }
@@ -295,10 +312,12 @@ export class WatchHub {
     watcher: Watcher,
     pages: ReturnType<Awaited<ReturnType<WatchedState['openHistory']>>['pages']>,
   ): AsyncGenerator<readonly WatchEvent[], void> {
-    let progressAt = this.#options.now() + progressMs
+    const until = this.#now() + readingMs
+    let progressAt = this.#now() + progressMs
     for await (const { events, through } of pages) {
       if (watcher.ended !== undefined) return
-      const now = this.#options.now()
+      const now = this.#now()
+      if (now >= until) throw new Ended({ type: 'lagged' })
       const isDue = now >= progressAt
       if (isDue) progressAt = now + progressMs
       const told = events.map((event) => watcher.eventOf(event))

@@ -133,6 +133,10 @@ describe('a stream', () => {
     await slow.until(() => false)
     expect(slow.types).toEqual(['progress', 'lagged'])
     expect(bed.hub.size).toBe(2)
+    expect(bed.hub.queues).toMatchObject([
+      { queue: 'watchers', size: 2 },
+      { queue: 'watch outbox', size: 0 },
+    ])
   })
 
   it('ends when the state is gone, closed or replaced, and none begins without one', async () => {
@@ -166,6 +170,17 @@ describe('a stream', () => {
     bed.hub.tick({ hasLeader: false })
     await reader.until(() => false)
     expect(reader.types.at(-1)).toBe('closing')
+  })
+
+  it('keeps no snapshot of LevelDB open for a reader who takes more than ten minutes', async () => {
+    await using workshop = new Workshop()
+    const bed = await WatchBed.make(workshop)
+    await bed.machine.run(...Array.from({ length: 2500 }, (_, n) => set(`key-${n}`, '')))
+    const reader = bed.watch({ start: { type: 'snapshot' } })
+    await reader.read()
+    bed.now += 600_000
+    await reader.until(() => false)
+    expect([reader.events.length, reader.types.at(-1)]).toEqual([1001, 'lagged'])
   })
 
   it('is one of a bounded number', async () => {
