@@ -379,7 +379,7 @@ describe('a damaged row', () => {
       tried += 1
     }
     // Batches, the mark of a clean close, the history's header, the first row, stores, tokens, an origin and its outcomes.
-    expect(tried).toBe(2 + 1 + 1 + 1 + 2 + 3 + 1 + 1)
+    expect(tried).toBe(2 + 1 + 1 + 1 + 2 + 4 + 1 + 1)
   })
 
   it('of a newer format is not called damage', async () => {
