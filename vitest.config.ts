@@ -14,6 +14,7 @@ const longOnes = [
   'recover',
   'rolling',
   'rot',
+  'watchers',
 ].map((name) => `test/integration/${name}.test.ts`)
 
 /** Real processes want the machine for themselves. */

@@ -1,8 +1,6 @@
 // The stores and tokens of a configuration file: what the cluster is founded with. Secrets are hashed as soon as they are read.
 
 import { createHash } from 'node:crypto'
-
-import { maxTtlMs } from '../store/command-shapes.ts'
 import type { Grant, Principal, StoreDefinition, Token } from '../store/types.ts'
 import type { ConfigReader, Place, TextRule } from './config-reader.ts'
 import { isHolder, isName, isTitle, maxKeyBytes, maxTtl, maxValueBytes } from './names.ts'

@@ -42,11 +42,11 @@ export function gatherMetrics(parts: {
   readonly keeper: StateKeeper | undefined
   readonly members: readonly Member[]
   readonly roles: RoleMeter
-  readonly watchers: QueueLevel
+  readonly watched: { readonly queues: readonly QueueLevel[] }
   readonly freeBytes: number
   readonly name: (peer: MemberId) => string
 }): NodeMetrics {
-  const { transport, storage, replica, keeper, members, roles, watchers, freeBytes, name } = parts
+  const { transport, storage, replica, keeper, members, roles, watched, freeBytes, name } = parts
   const { outboxes, ...counters } = transport.counters()
   const repairs = storage.recentRepairs
   return {
@@ -61,7 +61,11 @@ export function gatherMetrics(parts: {
       log: repairs.filter(({ what }) => what === 'log').length,
       state: repairs.filter(({ what }) => what === 'state').length,
     },
-    queues: [...(replica?.queues ?? []), watchers, ...outboxes.map((outbox) => outboxLevel(outbox, name))],
+    queues: [
+      ...(replica?.queues ?? []),
+      ...watched.queues,
+      ...outboxes.map((outbox) => outboxLevel(outbox, name)),
+    ],
     freeBytes,
   }
 }

@@ -300,7 +300,7 @@ export class Node implements NodeSurface {
       keeper: this.#keeper,
       members: this.#members.present,
       roles: this.#roles,
-      watchers: this.#hub.level,
+      watched: this.#hub,
       freeBytes: this.#space.freeBytes,
       name: (peer) => this.#name(peer),
     })

@@ -39,6 +39,9 @@ const progressMs = 4000
 /** How long a node without a leader vouches for the tokens of its streams (`safety.md`, rule 20). */
 const leaderlessMs = 10_000
 
+/** How long one LevelDB snapshot is read from at most: it keeps what it shows on the disk. */
+const readingMs = 600_000
+
 /** What is read of a snapshot at once. */
 const pageKeys = 1000
 const pageBytes = 1024 * 1024
@@ -57,7 +60,9 @@ class Ended extends Error {
 }
 
 export class WatchHub {
-  readonly #options: WatchHubOptions
+  readonly #now: () => number
+  readonly #outboxBytes: number
+  readonly #maxWatchers: number
   readonly #watchers = new Set<Watcher>()
   readonly #index = new WatchIndex<Watcher>()
   #state: WatchedState | undefined
@@ -65,9 +70,11 @@ export class WatchHub {
   #leaderSeen: number
   #closed = false
 
-  constructor(options: WatchHubOptions) {
-    this.#options = options
-    this.#leaderSeen = options.now()
+  constructor({ now, outboxBytes = 4 * 1024 * 1024, maxWatchers = 20_000 }: WatchHubOptions) {
+    this.#now = now
+    this.#outboxBytes = outboxBytes
+    this.#maxWatchers = maxWatchers
+    this.#leaderSeen = now()
   }
 
   /** How many streams there are. */
@@ -75,13 +82,13 @@ export class WatchHub {
     return this.#watchers.size
   }
 
-  /** The same for whoever watches the node, with how many there may be (`safety.md`, rule 25). */
-  get level(): QueueLevel {
-    return { queue: 'watchers', unit: 'requests', size: this.size, bound: this.#maxWatchers }
-  }
-
-  get #maxWatchers(): number {
-    return this.#options.maxWatchers ?? 20_000
+  /** The streams, and the fullest outbox of any. */
+  get queues(): readonly QueueLevel[] {
+    const waiting = [...this.#watchers].reduce((most, { waitingBytes }) => Math.max(most, waitingBytes), 0)
+    return [
+      { queue: 'watchers', unit: 'requests', size: this.#watchers.size, bound: this.#maxWatchers },
+      { queue: 'watch outbox', unit: 'bytes', size: waiting, bound: this.#outboxBytes },
+    ]
   }
 
   /** From now on this state is watched, or none. The streams of the one before end: they go on elsewhere, or anew. */
@@ -117,8 +124,7 @@ export class WatchHub {
         { field: 'from', limit: state.revision, actual: revision },
       )
     }
-    const { outboxBytes = 4 * 1024 * 1024 } = this.#options
-    const watcher = new Watcher(query, { ...store, outboxBytes })
+    const watcher = new Watcher(query, { ...store, outboxBytes: this.#outboxBytes })
     const from = start.type === 'after' ? start.position : { revision: state.revision }
     return {
       [Symbol.asyncIterator]: () => this.#stream(watcher, state, from, signal),
@@ -128,7 +134,7 @@ export class WatchHub {
 
   /** To be called about every second. */
   tick({ hasLeader }: { readonly hasLeader: boolean }): void {
-    const now = this.#options.now()
+    const now = this.#now()
     if (hasLeader) this.#leaderSeen = now
     if (now - this.#leaderSeen >= leaderlessMs) this.#endAll({ type: 'closing' })
     const revision = this.#state?.revision ?? 0
@@ -216,12 +222,13 @@ export class WatchHub {
     const end = judge(state, watcher)
     if (end !== undefined) watcher.end(end)
     try {
-      yield* this.#toNow(watcher, state, from)
+      const isNow = yield* this.#toNow(watcher, state, from)
       while (watcher.ended === undefined) {
         const events = await watcher.take()
         if (events.length > 0) yield events
       }
-      const rest = await watcher.take()
+      // What waits follows upon all before it, or is not told at all.
+      const rest = isNow ? await watcher.take() : []
       if (watcher.ended !== 'gone') yield [...rest, watcher.ended]
     } finally {
       signal?.removeEventListener('abort', abort)
@@ -231,33 +238,37 @@ export class WatchHub {
     }
   }
 
-  /** Everything up to the moment from which on the watcher is told of changes as they happen. */
+  /** Everything up to the moment from which on the watcher is told of changes as they happen. False when it is over before. */
   async *#toNow(
     watcher: Watcher,
     state: WatchedState,
     from: Position,
-  ): AsyncGenerator<readonly WatchEvent[], void> {
+  ): AsyncGenerator<readonly WatchEvent[], boolean> {
     try {
       let position = from
       if (watcher.query.start.type === 'snapshot') position = yield* this.#snapshot(watcher, state)
       position = yield* this.#catchUp(watcher, state, position)
-      if (watcher.ended !== undefined) return
+      if (watcher.ended !== undefined) return false
       watcher.skipThrough(position.revision)
-      watcher.progressAt = this.#options.now() + progressMs
+      watcher.progressAt = this.#now() + progressMs
       yield [progressOf(position.revision)]
+      return true
     } catch (error) {
       if (error instanceof Ended) watcher.end(error.end)
       // A state that was closed under the reader: whoever took it away has ended the stream.
       else if (watcher.ended === undefined) throw error
+      return false
     }
   }
 
   async *#snapshot(watcher: Watcher, state: WatchedState): AsyncGenerator<readonly WatchEvent[], Position> {
     const read = await state.openRead()
+    const until = this.#now() + readingMs
     try {
       for (const range of watcher.filter.ranges) {
         for await (const items of itemsOf(read, watcher, placeIn(state, watcher), range)) {
           if (watcher.ended !== undefined) return { revision: read.revision }
+          if (this.#now() >= until) throw new Ended({ type: 'lagged' })
           if (items.length > 0) yield items.map((item) => standing(item, watcher.query.values))
         }
       }
@@ -301,10 +312,12 @@ export class WatchHub {
     watcher: Watcher,
     pages: ReturnType<Awaited<ReturnType<WatchedState['openHistory']>>['pages']>,
   ): AsyncGenerator<readonly WatchEvent[], void> {
-    let progressAt = this.#options.now() + progressMs
+    const until = this.#now() + readingMs
+    let progressAt = this.#now() + progressMs
     for await (const { events, through } of pages) {
       if (watcher.ended !== undefined) return
-      const now = this.#options.now()
+      const now = this.#now()
+      if (now >= until) throw new Ended({ type: 'lagged' })
       const isDue = now >= progressAt
       if (isDue) progressAt = now + progressMs
       const told = events.map((event) => watcher.eventOf(event))

@@ -42,6 +42,11 @@ export class Watcher {
     return this.#end
   }
 
+  /** What waits to be taken, in bytes. */
+  get waitingBytes(): number {
+    return this.#outbox.length === 0 ? 0 : this.#bytes
+  }
+
   /** A change that it watches. */
   tell(change: ChangeEvent): void {
     if (this.#end !== undefined) return

@@ -98,6 +98,11 @@ export class AppliedState {
     return this.#checkpoint
   }
 
+  /** The last boot under which this node's commands were applied; 0 where none were. */
+  bootOf(peer: string): number {
+    return this.#origins.bootOf(peer)
+  }
+
   get clusterId(): string {
     return this.#founded.clusterId
   }

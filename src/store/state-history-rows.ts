@@ -38,7 +38,7 @@ function revisionKey(table: readonly [number, number], revision: number, tail = 
   return key
 }
 
-export function eventKey(revision: number, n: number): Buffer {
+function eventKey(revision: number, n: number): Buffer {
   const key = revisionKey(historyTables.events, revision, 4)
   key.writeUInt32BE(n, 8)
   return key

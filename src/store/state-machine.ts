@@ -310,7 +310,7 @@ export class StateMachine implements StateReader {
 
   /** The last boot under which this node's commands were applied; 0 where none were. */
   bootOf(peer: string): number {
-    return this.#origins.bootOf(peer)
+    return this.#applied.bootOf(peer)
   }
 
   token(hash: string): Token | undefined {

@@ -59,6 +59,21 @@ describe('a stream', () => {
     expect(told(reader)).toEqual(['set a 1', 'set a 2', 'set a 3', 'progress', 'set a 4'])
   })
 
+  it('that cannot begin tells nothing of what happened meanwhile', async () => {
+    await using workshop = new Workshop()
+    const bed = await WatchBed.make(workshop, { history: { ageMs: 1, bytes: 1 }, flushEveryMs: 0 })
+    for (let n = 1; n <= 3; n++) await bed.machine.run(set('a', `${n}`))
+    const release = bed.level.hang()
+    const reader = bed.watch({ start: { type: 'after', position: { revision: 1 } } })
+    await bed.machine.run(set('a', '4'))
+    const reading = reader.until(() => false)
+    await turn(undefined)
+    await bed.machine.run(set('a', '5'))
+    release()
+    await reading
+    expect(reader.types).toEqual(['compacted'])
+  })
+
   it('has values that no buffer of an entry is kept alive for', async () => {
     await using workshop = new Workshop()
     const bed = await WatchBed.make(workshop)
@@ -118,6 +133,10 @@ describe('a stream', () => {
     await slow.until(() => false)
     expect(slow.types).toEqual(['progress', 'lagged'])
     expect(bed.hub.size).toBe(2)
+    expect(bed.hub.queues).toMatchObject([
+      { queue: 'watchers', size: 2 },
+      { queue: 'watch outbox', size: 0 },
+    ])
   })
 
   it('ends when the state is gone, closed or replaced, and none begins without one', async () => {
@@ -153,6 +172,17 @@ describe('a stream', () => {
     expect(reader.types.at(-1)).toBe('closing')
   })
 
+  it('keeps no snapshot of LevelDB open for a reader who takes more than ten minutes', async () => {
+    await using workshop = new Workshop()
+    const bed = await WatchBed.make(workshop)
+    await bed.machine.run(...Array.from({ length: 2500 }, (_, n) => set(`key-${n}`, '')))
+    const reader = bed.watch({ start: { type: 'snapshot' } })
+    await reader.read()
+    bed.now += 600_000
+    await reader.until(() => false)
+    expect([reader.events.length, reader.types.at(-1)]).toEqual([1001, 'lagged'])
+  })
+
   it('is one of a bounded number', async () => {
     await using workshop = new Workshop()
     const bed = await WatchBed.make(workshop, { maxWatchers: 1 })
@@ -175,6 +205,131 @@ describe('a stream', () => {
       refused('invalid-request'),
     )
     bed.watch({ token, store: 'sessions' })
+  })
+})
+
+describe('a revision of several changes', () => {
+  const three: Command = {
+    type: 'transaction',
+    token: tokens.admin.hash,
+    if: [],
+    // biome-ignore lint/suspicious/noThenProperty: the contract's name for it; no array can be called.
+    then: ['a', 'b', 'c'].map((key) => ({
+      type: 'set',
+      store: 'default',
+      key: bytes(key),
+      value: bytes(`new ${key}`),
+      contentType: 'text/plain',
+    })),
+    else: [],
+  }
+
+  it('is told change by change, and gone on with in its middle', async () => {
+    await using workshop = new Workshop()
+    const bed = await WatchBed.make(workshop)
+    await bed.machine.run(set('b', 'old'))
+    const live = bed.watch()
+    await live.read()
+    await bed.machine.run(three)
+    await live.until(({ types }) => types.length > 3)
+    const ids = live.events
+      .slice(1)
+      .map((event) => 'id' in event && [event.id, 'last' in event && event.last])
+    expect(ids).toEqual([
+      [{ revision: 2, n: 1 }, false],
+      [{ revision: 2, n: 2 }, false],
+      [{ revision: 2, n: 3 }, true],
+    ])
+    // A stream that was cut after its first event.
+    const again = await bed.watch({ start: { type: 'after', position: { revision: 2, n: 1 } } }).upTo(2)
+    expect(told(again)).toEqual(['set b new b', 'set c new c', 'progress'])
+    const whole = await bed.watch({ start: { type: 'after', position: { revision: 1 } } }).upTo(2)
+    expect(told(whole)).toEqual(['set a new a', 'set b new b', 'set c new c', 'progress'])
+  })
+
+  it('says what expired as such', async () => {
+    await using workshop = new Workshop()
+    const bed = await WatchBed.make(workshop)
+    const reader = bed.watch({ store: 'sessions' })
+    await reader.read()
+    await bed.machine.run(set('x', '1', { store: 'sessions' }), set('y', '2', { store: 'sessions' }))
+    const due = await bed.machine.state.due(founding.foundedAt + 1e6, 10)
+    await bed.machine.runAt(founding.foundedAt + 1e6, { type: 'expire', ...due })
+    await reader.until(({ types }) => types.filter((type) => type === 'expire').length === 2)
+    expect(told(reader)).toEqual(['progress', 'set x 1', 'set y 2', 'expire x', 'expire y'])
+    expect(reader.events.at(-1)).toMatchObject({ id: { revision: 3, n: 2 }, last: true })
+  })
+})
+
+describe('a right to watch', () => {
+  const admin = tokens.admin.hash
+
+  it('ends at the moment that its token is revoked here', async () => {
+    await using workshop = new Workshop()
+    const bed = await WatchBed.make(workshop)
+    const token = tokens.cart.hash
+    const revoked = bed.watch({ token, store: 'default', prefixes: [bytes('cart/')] })
+    const other = bed.watch()
+    for (const reader of [revoked, other]) await reader.read()
+    await bed.machine.run(set('cart/a', '1'))
+    await revoked.read()
+    await bed.machine.run(
+      set('cart/a', '2'),
+      { type: 'revokeToken', token: admin, name: tokens.cart.name },
+      set('cart/a', '3'),
+    )
+    await revoked.until(() => false)
+    await other.until(({ types }) => types.filter((type) => type === 'set').length === 3)
+    // What was not taken yet is not told any more.
+    expect(told(revoked)).toEqual(['progress', 'set cart/a 1', 'revoked'])
+  })
+
+  it('ends with its store, also where another takes its name', async () => {
+    await using workshop = new Workshop()
+    const bed = await WatchBed.make(workshop)
+    const reader = bed.watch({ store: 'sessions' })
+    await reader.read()
+    await bed.machine.run(
+      set('x', '1', { store: 'sessions' }),
+      { type: 'dropStore', token: admin, name: 'sessions' },
+      { type: 'createStore', token: admin, definition: { name: 'sessions' } },
+      set('x', '2', { store: 'sessions' }),
+    )
+    await reader.until(() => false)
+    expect(told(reader)).toEqual(['progress', 'set x 1', 'store-dropped'])
+    const position = { revision: 0 }
+    const again = await bed.watch({ store: 'sessions', start: { type: 'after', position } }).upTo(4)
+    expect(told(again)).toEqual(['set x 2', 'progress'])
+  })
+
+  it("of an app's user covers that user's own keys, under their own names", async () => {
+    await using workshop = new Workshop()
+    const bed = await WatchBed.make(workshop)
+    const mint = (id: string): Command => {
+      const principal = { type: 'app', app: 'todo', holder: { type: 'user', id } } as const
+      return { type: 'mintToken', token: admin, minted: { name: id, hash: id.padEnd(43, '_'), principal } }
+    }
+    const one = 'one'.padEnd(43, '_')
+    const two = 'two'.padEnd(43, '_')
+    await bed.machine.run(mint('one'), mint('two'))
+    const reader = bed.watch({ token: one, store: 'self', prefixes: [bytes('p/')] })
+    await reader.read()
+    await bed.machine.run(
+      set('p/a', 'mine', { token: one, store: 'self' }),
+      set('p/a', 'theirs', { token: two, store: 'self' }),
+      set('q/a', 'mine', { token: one, store: 'self' }),
+    )
+    bed.tell()
+    await reader.until(({ types }) => types.length > 2)
+    expect(told(reader)).toEqual(['progress', 'set p/a mine', 'progress'])
+    const query = { token: two, store: 'self' }
+    const history = await bed.watch({ ...query, start: { type: 'after', position: { revision: 0 } } }).upTo(5)
+    expect(told(history)).toEqual(['set p/a theirs', 'progress'])
+    const snapshot = await bed.watch({ ...query, start: { type: 'snapshot' } }).upTo(5)
+    expect(told(snapshot).slice(0, 2)).toEqual(['set p/a theirs', 'progress'])
+    await bed.machine.run({ type: 'removeApp', token: admin, app: 'todo' })
+    await reader.until(() => false)
+    expect(reader.types.at(-1)).toBe('revoked')
   })
 })
 
@@ -319,7 +474,7 @@ describe('the history', () => {
         await Promise.all(clients.map((client) => client.cut()))
         expect(bed.hub.size).toBe(0)
       }),
-      { numRuns: 100 },
+      { numRuns: 200 },
     )
   }, 60_000)
 })

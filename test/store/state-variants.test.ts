@@ -104,11 +104,11 @@ async function hunt(edits: readonly Edit[], asked: Hunt): Promise<number | undef
       cpSync(join(root, part), join(home, part), { recursive: true })
     }
     symlinkSync(join(root, 'node_modules'), join(home, 'node_modules'))
-    for (const { file, find, replace } of edits) {
-      const path = join(home, 'src', file)
-      const variant = { name: find, file, seed, edits: [{ find, replace }] }
-      writeFileSync(path, edited(variant, readFileSync(path, 'utf8')))
-    }
+    const place = (file: string) => join(home, 'src', file)
+    const texts = edited({ name: 'a state machine', seed, edits }, (file) =>
+      readFileSync(place(file), 'utf8'),
+    )
+    for (const [file, text] of texts) writeFileSync(place(file), text)
     const { promise, resolve: answer, reject } = Promise.withResolvers<number | undefined>()
     const worker = new Worker(pathToFileURL(join(home, 'test/store/state-hunt.ts')), { workerData: asked })
     worker.once('message', answer)
