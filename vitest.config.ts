@@ -7,6 +7,7 @@ import { defineConfig } from 'vitest/config'
 const longOnes = [
   'catch-up',
   'chaos',
+  'counting',
   'crowd',
   'failover',
   'members',
