@@ -1,11 +1,13 @@
 import { defineConfig } from 'vitest/config'
 
-// Four projects: `unit` has everything that runs in one process, `integration` starts real node processes. What takes longer,
-// `long` with real processes and `sim` with hundreds of simulated clusters, `npm test` leaves to `npm run test:long`.
+// Five projects: `unit` has everything that runs in one process, `integration` starts real node processes. What takes longer,
+// `long` with real processes and `sim` with hundreds of simulated clusters, `npm test` leaves to `npm run test:long`; and
+// `browser`, which needs a Chromium, to `npm run test:browser`.
 
 const longOnes = [
   'catch-up',
   'chaos',
+  'counting',
   'crowd',
   'failover',
   'members',
@@ -29,7 +31,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/integration/**', 'test/sim/long/**'],
+          exclude: ['test/integration/**', 'test/sim/long/**', 'test/browser/**'],
           testTimeout: 20_000,
           sequence: { groupOrder: 0 },
         },
@@ -41,6 +43,14 @@ export default defineConfig({
           include: ['test/integration/**/*.test.ts'],
           exclude: longOnes,
           sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        test: {
+          ...alone,
+          name: 'browser',
+          include: ['test/browser/**/*.test.ts'],
+          sequence: { groupOrder: 4 },
         },
       },
       {

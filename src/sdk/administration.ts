@@ -1,12 +1,24 @@
 // What admins do to a cluster through a client: its stores, tokens, apps and members.
 
-import type { NewMember, StoreDescription } from '../api/protocol.ts'
+import type { NewMember, StoreDescription, TokenDescription } from '../api/protocol.ts'
 import { formatDuration } from '../duration.ts'
-import { type Fields, fields, list, number, oneOf, optional, read, string } from './answers.ts'
+import {
+  boolean,
+  type Fields,
+  fields,
+  list,
+  number,
+  optional,
+  read,
+  readGrant,
+  readPrincipal,
+  string,
+} from './answers.ts'
 import { type Duration, toMilliseconds } from './duration.ts'
 import { ttlText } from './operations.ts'
 import { queryString, storePath } from './paths.ts'
 import type { ApiRequest } from './requester.ts'
+import { expiryOf } from './results.ts'
 import type { CallOptions, Ttl } from './types.ts'
 import type { Answer } from './verdict.ts'
 
@@ -45,12 +57,8 @@ export type NewToken = NewPrincipal & {
 /** The secret is shown here and never again. */
 export type MintedToken = { readonly name: string; readonly secret: string }
 
-export type TokenDescription = {
-  readonly name: string
-  /** `admin`, `monitor`, `component` or `app`, with what belongs to it. */
-  readonly principal: Fields & { readonly type: string }
-  readonly expires?: string
-}
+/** A new secret; `expires` tells until when the one before holds, where it does. */
+export type RotatedToken = MintedToken & { readonly expires?: Date }
 
 export type AppDescription = { readonly id: string; readonly keys: number; readonly bytes: number }
 
@@ -102,12 +110,16 @@ export class Administration {
   async rotateToken(
     name: string,
     { overlap, signal }: CallOptions & { readonly overlap?: Duration | undefined },
-  ): Promise<MintedToken> {
+  ): Promise<RotatedToken> {
     const path = `/v1/tokens/${encodeURIComponent(name)}/rotate`
     const body = overlap === undefined ? {} : { overlap: ttlText(overlap) }
     // Never repeated where it may have happened: the secret is in the first answer alone.
     const answer = await this.#send({ ...posted(path, body), effect: 'unguarded', signal })
-    return read(answer, true, (row) => ({ name: string(row, 'name'), secret: string(row, 'secret') }))
+    return read(answer, true, (row) => ({
+      name: string(row, 'name'),
+      secret: string(row, 'secret'),
+      ...expiryOf(row),
+    }))
   }
 
   async apps({ signal }: CallOptions): Promise<readonly AppDescription[]> {
@@ -174,13 +186,13 @@ function readStore(row: Fields): StoreDescription {
   }
 }
 
-const principals = ['admin', 'monitor', 'component', 'app'] as const
-
 function readToken(row: Fields): TokenDescription {
-  const principal = fields(row['principal'])
   return {
     name: string(row, 'name'),
-    principal: { ...principal, type: oneOf(principal, 'type', principals) },
+    principal: readPrincipal(fields(row['principal'])),
+    grants: list(row, 'grants').map(readGrant),
     ...optional(row, 'expires', string),
+    ...optional(row, 'mintedBy', string),
+    ...optional(row, 'replaced', boolean),
   }
 }

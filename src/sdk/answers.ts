@@ -3,10 +3,12 @@
 import {
   type ClusterDescription,
   type Deleted,
+  type GrantDescription,
   type KeyPage,
   type Me,
   type MemberDescription,
   msgpackType,
+  type PrincipalDescription,
   type Written,
 } from '../api/protocol.ts'
 import { TrivetError } from '../errors.ts'
@@ -52,17 +54,32 @@ export function readMe(answer: Answer): Me {
   return read(answer, false, (body) => {
     const principal = fields(body['principal'])
     return {
-      principal: {
-        type: oneOf(principal, 'type', ['admin', 'monitor', 'component', 'app']),
-        name: string(principal, 'name'),
-      },
-      grants: list(body, 'grants').map((grant) => ({
-        store: string(grant, 'store'),
-        access: oneOf(grant, 'access', ['read', 'read-write']),
-        ...optional(grant, 'prefix', string),
-      })),
+      principal: { ...readPrincipal(principal), name: string(principal, 'name') },
+      grants: list(body, 'grants').map(readGrant),
+      ...optional(body, 'expires', string),
     }
   })
+}
+
+/** Whom a token speaks for. */
+export function readPrincipal(row: Fields): PrincipalDescription {
+  const holder = row['holder'] === undefined ? undefined : fields(row['holder'])
+  return {
+    type: oneOf(row, 'type', ['admin', 'monitor', 'component', 'app']),
+    ...optional(row, 'mint', boolean),
+    ...optional(row, 'app', string),
+    ...(holder === undefined
+      ? {}
+      : { holder: { type: oneOf(holder, 'type', ['user', 'bot']), id: string(holder, 'id') } }),
+  }
+}
+
+export function readGrant(row: Fields): GrantDescription {
+  return {
+    store: string(row, 'store'),
+    access: oneOf(row, 'access', ['read', 'read-write']),
+    ...optional(row, 'prefix', string),
+  }
 }
 
 export function readCluster(answer: Answer): ClusterDescription {
@@ -172,7 +189,7 @@ export function string(from: Fields, name: string): string {
   return value
 }
 
-export function oneOf<T extends string>(from: Fields, name: string, allowed: readonly T[]): T {
+function oneOf<T extends string>(from: Fields, name: string, allowed: readonly T[]): T {
   const value = allowed.find((one) => one === from[name])
   if (value === undefined) throw new Error(`${name} should be one of ${allowed.join(', ')}`)
   return value

@@ -1,6 +1,12 @@
 // The way in: a client of a cluster, which opens stores and asks about the cluster itself.
 
-import type { ClusterDescription, Me, NewMember, StoreDescription } from '../api/protocol.ts'
+import type {
+  ClusterDescription,
+  Me,
+  NewMember,
+  StoreDescription,
+  TokenDescription,
+} from '../api/protocol.ts'
 import {
   Administration,
   type AppDescription,
@@ -8,7 +14,7 @@ import {
   type MintedToken,
   type NewStore,
   type NewToken,
-  type TokenDescription,
+  type RotatedToken,
 } from './administration.ts'
 import { read, readCluster, readMe, string } from './answers.ts'
 import { type Duration, toMilliseconds } from './duration.ts'
@@ -73,7 +79,7 @@ export interface Client extends AsyncDisposable {
   rotateToken(
     name: string,
     options?: CallOptions & { readonly overlap?: Duration | undefined },
-  ): Promise<MintedToken>
+  ): Promise<RotatedToken>
   /** The Mattermost apps that have keys here. */
   apps(options?: CallOptions): Promise<readonly AppDescription[]>
   /** Removes an app with the keys and tokens of all its users. */
@@ -195,7 +201,7 @@ export class RemoteClient implements Client {
   rotateToken(
     name: string,
     options: CallOptions & { readonly overlap?: Duration | undefined } = {},
-  ): Promise<MintedToken> {
+  ): Promise<RotatedToken> {
     return this.#administration.rotateToken(name, options)
   }
 

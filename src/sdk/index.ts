@@ -7,7 +7,9 @@ export type {
   Me,
   MemberDescription,
   NewMember,
+  PrincipalDescription,
   StoreDescription,
+  TokenDescription,
   Written,
 } from '../api/protocol.ts'
 export { type ErrorCode, TrivetError } from '../errors.ts'
@@ -19,7 +21,7 @@ export type {
   NewPrincipal,
   NewStore,
   NewToken,
-  TokenDescription,
+  RotatedToken,
 } from './administration.ts'
 export type { OperationResult } from './backend.ts'
 export type { Cas, SwapOptions, Swapped } from './cas.ts'

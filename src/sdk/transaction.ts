@@ -94,7 +94,7 @@ export function tooMany(actual: number): TrivetError {
   return new TrivetError(
     'invalid-request',
     `A transaction has at most ${operationLimits.operations} conditions and operations`,
-    { field: 'operations', limit: actual },
+    { field: 'operations', limit: operationLimits.operations, actual },
   )
 }
 

@@ -1,8 +1,7 @@
 // What an answer, or the lack of one, proves: done, safe to try again, refused, or a write nobody can tell the outcome of.
 
-import { headers as fieldNames, msgpackType } from '../api/protocol.ts'
+import { headers as fieldNames } from '../api/protocol.ts'
 import { type ErrorCode, isErrorCode, TrivetError } from '../errors.ts'
-import { unpack } from './codec.ts'
 
 /** A whole answer. */
 export type Answer = {
@@ -151,11 +150,10 @@ export function problemError(problem: Readonly<Record<string, unknown>>, endpoin
 }
 
 function parseObject(answer: Answer): Readonly<Record<string, unknown>> | undefined {
-  const type = answer.headers.get('Content-Type')?.toLowerCase() ?? ''
-  const packed = type.startsWith(msgpackType)
-  if (!packed && !/^application\/(problem\+)?json\b/.test(type)) return undefined
+  // Also the errors of what is asked in MessagePack come as JSON.
+  if (!/^application\/(problem\+)?json\b/i.test(answer.headers.get('Content-Type') ?? '')) return undefined
   try {
-    const parsed: unknown = packed ? unpack(answer.body) : JSON.parse(new TextDecoder().decode(answer.body))
+    const parsed: unknown = JSON.parse(new TextDecoder().decode(answer.body))
     return typeof parsed === 'object' && parsed !== null ? { ...parsed } : undefined
   } catch {
     // Not what it says, so not a problem of ours: the caller judges by status.

@@ -38,17 +38,17 @@ tokens:
   await node.ready()
 })
 
-beforeEach(async () => {
-  const store = await node.open('default', { as: 'admin' })
-  await store.deleteRange({ all: true })
-})
-
 afterAll(async () => {
   await node.stop()
   await rm(directory, { recursive: true })
 })
 
 describe('a store of an embedded node', () => {
+  beforeEach(async () => {
+    const store = await node.open('default', { as: 'admin' })
+    await store.deleteRange({ all: true })
+  })
+
   for (const [name, run] of Object.entries(scenarios)) {
     it(`does what every store does: ${name}`, async () => {
       const [store, other] = [

@@ -69,7 +69,7 @@ it('revokes and rotates, and does not rotate twice by itself', async () => {
 })
 
 it('lists tokens and apps, and removes an app', async () => {
-  expect(await client.tokens()).toEqual([{ name: 'cart', principal: { type: 'component', grants: [] } }])
+  expect(await client.tokens()).toEqual([{ name: 'cart', principal: { type: 'component' }, grants: [] }])
   expect(await client.apps()).toEqual([{ id: 'jira', keys: 1, bytes: 2 }])
   await client.removeApp('jira')
   expect(server.state.administered).toEqual([{ what: 'DELETE /v1/apps/jira', body: undefined }])

@@ -265,7 +265,7 @@ export class MemoryServer {
     if (request.method === 'GET') {
       if (path === '/v1/stores') return json(200, { stores: [{ name: 'default', maxValueBytes: 4 }] })
       if (path === '/v1/apps') return json(200, { apps: [{ id: 'jira', keys: 1, bytes: 2 }] })
-      return json(200, { tokens: [{ name: 'cart', principal: { type: 'component', grants: [] } }] })
+      return json(200, { tokens: [{ name: 'cart', principal: { type: 'component' }, grants: [] }] })
     }
     const write = (): Reply => {
       const asked: unknown = body.length === 0 ? undefined : JSON.parse(body.toString())
