@@ -11,7 +11,8 @@ import {
 } from '../api/protocol.ts'
 import { TrivetError } from '../errors.ts'
 import { unpack } from './codec.ts'
-import { type Answer, unknownOutcome } from './verdict.ts'
+import { unknownOutcome } from './failure.ts'
+import type { Answer } from './verdict.ts'
 
 export type Fields = Readonly<Record<string, unknown>>
 

@@ -3,8 +3,8 @@
 import { headers as fieldNames } from '../api/protocol.ts'
 import { type ErrorCode, isErrorCode, TrivetError } from '../errors.ts'
 import { type Duration, toMilliseconds } from './duration.ts'
+import { neverSent, reasonOf, unknownOutcome } from './failure.ts'
 import type { Fetch } from './requester.ts'
-import { judgeFailure, unknownOutcome } from './verdict.ts'
 
 /** As much of the context of a call as is needed here; Mattermost hands it to an app with every call. */
 export type CallContext = {
@@ -116,10 +116,10 @@ export class AppClient {
       const { status, headers } = response
       answer = { status, code: headers.get(fieldNames.error) ?? '', text: await response.text() }
     } catch (cause) {
-      // For a read there is only the reason to tell; a write may be under way all the same.
-      if (!isWrite && signal?.aborted === true) throw signal.reason
-      const verdict = judgeFailure(cause, isWrite ? 'unguarded' : 'none', this.#base)
-      throw verdict.type === 'done' ? cause : verdict.error
+      const why = reasonOf(cause)
+      if (isWrite && !neverSent(cause)) throw unknownOutcome(`it was sent and not answered: ${why}`, cause)
+      if (signal?.aborted === true) throw signal.reason
+      throw new TrivetError('deadline-exceeded', `${this.#base} could not be asked: ${why}`, { cause })
     }
     if (answer.status === 200) return answer
     throw refusal(answer, isWrite)
