@@ -144,22 +144,6 @@ describe('a component of Spin', () => {
     await using client = connect({ endpoints: cluster.urls, token: component, fetch: turning })
     await conform(client)
   })
-
-  it('is told that an answer beyond 128 MiB is too large, in the words of Spin', async () => {
-    await using client = connect({ endpoints: cluster.urls, token: component, timeout: '60s' })
-    const store = await client.open('default')
-    const value = new Uint8Array(4 * 1024 * 1024)
-    const names = Array.from({ length: 33 }, (_, at) => `large-${at}`)
-    for (const name of names) await store.set(name, value)
-    expect((await store.getMany(names.slice(0, 2))).map((found) => found?.length)).toEqual(
-      Array(2).fill(value.length),
-    )
-    await expect(store.getMany(names)).rejects.toMatchObject({
-      code: 'result-too-large',
-      detail: 'query result exceeds limit of 134217728 bytes',
-    })
-    await store.deleteMany(names)
-  })
 })
 
 describe('what the pages say', () => {

@@ -128,6 +128,19 @@ describe("Spin's store", () => {
       expect(Buffer.compare((await store.get('large')) ?? Buffer.alloc(0), value)).toBe(0)
     }
   })
+
+  it('says of an answer beyond 128 MiB, in the words of Spin, that it is too large', async () => {
+    const store = await emptied(await connected('component').open('default'))
+    const size = 4 * 1024 * 1024
+    await store.set('large', new Uint8Array(size))
+    // Asked for often enough, one value is as much as many.
+    const often = (times: number): readonly string[] => Array.from({ length: times }, () => 'large')
+    expect((await store.getMany(often(2))).map((value) => value?.length)).toEqual([size, size])
+    await expect(store.getMany(often(33))).rejects.toMatchObject({
+      code: 'result-too-large',
+      detail: 'query result exceeds limit of 134217728 bytes',
+    })
+  })
 })
 
 describe('wasi:keyvalue on the same stores', () => {
