@@ -35,8 +35,8 @@ async function mint(body: Readonly<Record<string, unknown>>): Promise<void> {
 
 beforeAll(async () => {
   cluster = await RealCluster.start()
-  await mint({ name: 'todo-bot', app: 'todo', bot: 'bot1', secret: bot })
-  await mint({ name: 'todo-ann', app: 'todo', user: 'ann', secret: user })
+  await mint({ name: 'drivers-bot', app: 'todo', bot: 'bot1', secret: bot })
+  await mint({ name: 'drivers-ann', app: 'todo', user: 'ann', secret: user })
   await mint({ name: 'spin', stores: ['default'], secret: component })
 })
 afterAll(() => cluster[Symbol.asyncDispose]())
