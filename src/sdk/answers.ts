@@ -11,8 +11,7 @@ import {
 } from '../api/protocol.ts'
 import { TrivetError } from '../errors.ts'
 import { unpack } from './codec.ts'
-import { unknownOutcome } from './failure.ts'
-import type { Answer } from './verdict.ts'
+import { type Answer, unknownOutcome } from './verdict.ts'
 
 export type Fields = Readonly<Record<string, unknown>>
 

@@ -3,8 +3,8 @@
 import { headers as fieldNames } from '../api/protocol.ts'
 import { type ErrorCode, isErrorCode, TrivetError } from '../errors.ts'
 import { type Duration, toMilliseconds } from './duration.ts'
-import { neverSent, reasonOf, unknownOutcome } from './failure.ts'
 import type { Fetch } from './requester.ts'
+import { judgeFailure, unknownOutcome } from './verdict.ts'
 
 /** As much of the context of a call as is needed here; Mattermost hands it to an app with every call. */
 export type CallContext = {
@@ -116,10 +116,11 @@ export class AppClient {
       const { status, headers } = response
       answer = { status, code: headers.get(fieldNames.error) ?? '', text: await response.text() }
     } catch (cause) {
-      const why = reasonOf(cause)
-      if (isWrite && !neverSent(cause)) throw unknownOutcome(`it was sent and not answered: ${why}`, cause)
-      if (signal?.aborted === true) throw signal.reason
-      throw new TrivetError('deadline-exceeded', `${this.#base} could not be asked: ${why}`, { cause })
+      const verdict = judgeFailure(cause, isWrite ? 'unguarded' : 'none', this.#base)
+      const error = verdict.type === 'done' ? cause : verdict.error
+      const isUnknown = error instanceof TrivetError && error.outcome === 'unknown'
+      // Whoever gave up is told so, unless there is more to tell: the write may be under way.
+      throw signal?.aborted === true && !isUnknown ? signal.reason : error
     }
     if (answer.status === 200) return answer
     throw refusal(answer, isWrite)

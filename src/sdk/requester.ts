@@ -5,12 +5,19 @@ import { TrivetError } from '../errors.ts'
 import { readCluster, readSession } from './answers.ts'
 import { Discovery } from './discovery.ts'
 import { Endpoints } from './endpoints.ts'
-import { unknownOutcome } from './failure.ts'
 import type { SingleOperation } from './operations.ts'
 import { type HttpRequest, Packer, type Trip } from './packer.ts'
 import { KeyPerWrite, type Place, type Places, WriteSession } from './session.ts'
 import { sleep } from './sleep.ts'
-import { type Answer, type Effect, judgeAnswer, judgeFailure, judgeSilence, type Verdict } from './verdict.ts'
+import {
+  type Answer,
+  type Effect,
+  judgeAnswer,
+  judgeFailure,
+  judgeSilence,
+  unknownOutcome,
+  type Verdict,
+} from './verdict.ts'
 
 /** The part of `fetch` that the client uses. */
 export type Fetch = (url: string, init: RequestInit) => Promise<Response>
