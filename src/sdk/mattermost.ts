@@ -116,10 +116,11 @@ export class AppClient {
       const { status, headers } = response
       answer = { status, code: headers.get(fieldNames.error) ?? '', text: await response.text() }
     } catch (cause) {
-      // For a read there is only the reason to tell; a write may be under way all the same.
-      if (!isWrite && signal?.aborted === true) throw signal.reason
       const verdict = judgeFailure(cause, isWrite ? 'unguarded' : 'none', this.#base)
-      throw verdict.type === 'done' ? cause : verdict.error
+      const error = verdict.type === 'done' ? cause : verdict.error
+      const isUnknown = error instanceof TrivetError && error.outcome === 'unknown'
+      // Whoever gave up is told so, unless there is more to tell: the write may be under way.
+      throw signal?.aborted === true && !isUnknown ? signal.reason : error
     }
     if (answer.status === 200) return answer
     throw refusal(answer, isWrite)

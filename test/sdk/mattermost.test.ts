@@ -131,6 +131,18 @@ describe('the driver', () => {
     expect(await errorOf(client.kvGet('', 'key'))).toMatchObject({ code: 'deadline-exceeded' })
   })
 
+  it('knows a write that never left for one that did not happen', async () => {
+    const cause = Object.assign(new Error('connect ECONNREFUSED'), {
+      code: 'ECONNREFUSED',
+      syscall: 'connect',
+    })
+    const { client } = answering(() => Promise.reject(new TypeError('fetch failed', { cause })))
+    expect(await errorOf(client.kvSet('', 'key', 1))).toMatchObject({
+      code: 'deadline-exceeded',
+      outcome: 'none',
+    })
+  })
+
   it('ends when its time is over, or when its caller has enough of it', async () => {
     const fetch = (_url: string, init: RequestInit) =>
       new Promise<Response>((_resolve, reject) => {

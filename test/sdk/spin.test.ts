@@ -1,7 +1,7 @@
 // Spin's store, as its guide and its code have it, over three nodes, each request to another one.
 
 import { createHash } from 'node:crypto'
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { type Client, connect, type Store } from '../../src/sdk/index.ts'
 import type { Token } from '../../src/store/types.ts'
 import { type Neighbourhood, startNeighbourhood } from '../api/neighbourhood.ts'
@@ -53,7 +53,8 @@ afterEach(() => Promise.all(clients.splice(0).map((client) => client.close())))
 afterAll(() => nodes[Symbol.asyncDispose]())
 
 async function emptied(store: Store): Promise<Store> {
-  for (const key of await keysOf(store)) await store.delete(key)
+  const keys = await keysOf(store)
+  while (keys.length > 0) await store.deleteMany(keys.splice(0, 1000))
   return store
 }
 
@@ -125,6 +126,134 @@ describe("Spin's store", () => {
       const value = new Uint8Array(size).fill(size % 251)
       await store.set('large', value)
       expect(Buffer.compare((await store.get('large')) ?? Buffer.alloc(0), value)).toBe(0)
+    }
+  })
+
+  it('says of an answer beyond 128 MiB, in the words of Spin, that it is too large', async () => {
+    const store = await emptied(await connected('component').open('default'))
+    const size = 4 * 1024 * 1024
+    await store.set('large', new Uint8Array(size))
+    // Asked for often enough, one value is as much as many.
+    const often = (times: number): readonly string[] => Array.from({ length: times }, () => 'large')
+    expect((await store.getMany(often(2))).map((value) => value?.length)).toEqual([size, size])
+    await expect(store.getMany(often(33))).rejects.toMatchObject({
+      code: 'result-too-large',
+      detail: 'query result exceeds limit of 134217728 bytes',
+    })
+  })
+})
+
+describe('wasi:keyvalue on the same stores', () => {
+  let store: Store
+
+  beforeEach(async () => {
+    store = await emptied(await connected('component').open('default'))
+  })
+
+  it('get-many has one entry for each key asked for, in order, and nothing for a missing one', async () => {
+    await store.setMany([
+      ['a', 'A'],
+      ['c', 'C'],
+    ])
+    const found = await store.getMany(['c', 'b', 'a', 'c'])
+    expect(found.map((value) => (value === undefined ? undefined : Buffer.from(value).toString()))).toEqual([
+      'C',
+      undefined,
+      'A',
+      'C',
+    ])
+  })
+
+  it('set-many and delete-many do all or nothing', async () => {
+    const tooLarge = new Uint8Array(4 * 1024 * 1024 + 1)
+    await expect(
+      store.setMany([
+        ['a', 'A'],
+        ['b', tooLarge],
+      ]),
+    ).rejects.toMatchObject({ code: 'value-too-large' })
+    expect(await keysOf(store)).toEqual([])
+    await store.setMany(['a', 'b', 'c'].map((key) => [key, key] as const))
+    expect(await store.deleteMany(['a', 'missing', 'c'])).toMatchObject({ deleted: 2 })
+    expect(await keysOf(store)).toEqual(['b'])
+  })
+
+  it('increment adds a signed delta to decimal text, a missing key counts as 0, anything else is an error', async () => {
+    expect(await store.increment('count')).toBe(1n)
+    expect(await store.increment('count', -5)).toBe(-4n)
+    expect(await store.getText('count')).toBe('-4')
+    expect(await store.increment('count', 2n ** 62n)).toBe(2n ** 62n - 4n)
+    await expect(store.increment('count', 2n ** 62n + 4n)).rejects.toMatchObject({ code: 'overflow' })
+    await store.set('text', 'four')
+    await expect(store.increment('text')).rejects.toMatchObject({ code: 'not-a-number' })
+  })
+
+  it('an increment whose answer is lost is not counted twice by its repeat', async () => {
+    let losses = 0
+    const losing = async (url: string, init: RequestInit): Promise<Response> => {
+      const { pathname, search } = new URL(url)
+      const answer = await fetch(`${nodes.next()}${pathname}${search}`, init)
+      if (init.method === 'GET' || pathname === '/v1/sessions' || losses === 3) return answer
+      losses += 1
+      await answer.arrayBuffer()
+      throw new TypeError('the connection broke before the answer')
+    }
+    const client = connect({
+      endpoints: nodes.apis.map((api) => api.address.url),
+      token: secrets.component,
+      timeout: '15s',
+      fetch: losing,
+    })
+    clients.push(client)
+    const counted = await client.open('default')
+    expect(await counted.increment('once')).toBe(1n)
+    expect(await counted.increment('once')).toBe(2n)
+    expect(losses).toBe(3)
+    expect(await store.getText('once')).toBe('2')
+  })
+
+  it('swap fails when the key changed in any way since, even back to the same bytes, and hands back a fresh cas', async () => {
+    await store.set('cas', 'same')
+    const cas = store.cas('cas')
+    expect((await cas.current())?.value).toEqual(Uint8Array.from(Buffer.from('same')))
+    await store.set('cas', 'other')
+    await store.set('cas', 'same')
+    const first = await cas.swap('mine')
+    if (first.swapped) throw new Error('it swapped over a change')
+    expect(await store.getText('cas')).toBe('same')
+    expect(await first.cas.swap('mine')).toMatchObject({ swapped: true })
+    expect(await store.getText('cas')).toBe('mine')
+  })
+
+  it('swap after current said that nothing is there only inserts', async () => {
+    const [one, other] = [store.cas('new'), store.cas('new')]
+    expect([await one.current(), await other.current()]).toEqual([undefined, undefined])
+    expect(await one.swap('first')).toMatchObject({ swapped: true })
+    expect(await other.swap('second')).toMatchObject({ swapped: false })
+    expect(await store.getText('new')).toBe('first')
+  })
+
+  it('list-keys goes on from its own cursors, and a cursor that was never issued is an error', async () => {
+    const names = ['a', 'b', 'c', 'd', 'e']
+    await store.setMany(names.map((key) => [key, key] as const))
+    const list = async (
+      query: string,
+    ): Promise<{ readonly keys: { key: string }[]; readonly cursor?: string }> => {
+      const headers = { authorization: `Bearer ${secrets.component}` }
+      const answer = await fetch(`${nodes.next()}/v1/stores/default/keys?limit=2${query}`, { headers })
+      if (!answer.ok) throw new Error(String(answer.headers.get('trivet-error')))
+      return (await answer.json()) as { keys: { key: string }[]; cursor?: string }
+    }
+    const found: string[] = []
+    let cursor: string | undefined
+    do {
+      const page = await list(cursor === undefined ? '' : `&cursor=${encodeURIComponent(cursor)}`)
+      found.push(...page.keys.map(({ key }) => key))
+      cursor = page.cursor
+    } while (cursor !== undefined)
+    expect(found).toEqual(names)
+    for (const forged of ['b', 'bm90IG91cnM', '']) {
+      await expect(list(`&cursor=${forged}`)).rejects.toThrow('invalid-cursor')
     }
   })
 })
