@@ -39,12 +39,14 @@ describe('the help of every command', () => {
       [
         "app list",
         "app remove",
+        "backup",
         "completion",
         "delete",
         "dev",
         "export",
         "get",
         "import",
+        "increment",
         "keygen",
         "keys",
         "leader",
@@ -53,6 +55,7 @@ describe('the help of every command', () => {
         "member remove",
         "member replace",
         "recover",
+        "restore",
         "set",
         "start",
         "status",
@@ -63,6 +66,8 @@ describe('the help of every command', () => {
         "token list",
         "token revoke",
         "token rotate",
+        "touch",
+        "watch",
       ]
     `)
   })
