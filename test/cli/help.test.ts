@@ -118,7 +118,7 @@ describe('trivet completion', () => {
   }
 
   it('offers commands, their commands, their flags and the values of those in bash', async () => {
-    expect(await offered('trivet', 'to')).toEqual(['token'])
+    expect(await offered('trivet', 'tok')).toEqual(['token'])
     expect(await offered('trivet', 'token', '')).toEqual(['list', 'create', 'revoke', 'rotate', '--help'])
     expect(await offered('trivet', 'token', 'create', 'cart', '--mo')).toEqual(['--monitor'])
     expect(await offered('trivet', 'get', 'k', '--consistency', 's')).toEqual(['stale'])
