@@ -4,6 +4,7 @@ import { defineConfig } from 'vitest/config'
 // `long` with real processes and `sim` with hundreds of simulated clusters, `npm test` leaves to `npm run test:long`.
 
 const longOnes = [
+  'backup',
   'catch-up',
   'chaos',
   'crowd',
