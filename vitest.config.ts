@@ -5,6 +5,7 @@ import { defineConfig } from 'vitest/config'
 // `browser`, which needs a Chromium, to `npm run test:browser`.
 
 const longOnes = [
+  'backup',
   'catch-up',
   'chaos',
   'counting',

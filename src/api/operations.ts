@@ -2,7 +2,7 @@
 
 import { TrivetError } from '../errors.ts'
 import type { Target } from '../store/grants.ts'
-import type { Condition, Operation, TransactionCondition } from '../store/types.ts'
+import type { Condition, Operation, TransactionCondition, Until } from '../store/types.ts'
 import { readDelta } from './delta.ts'
 import { storedContentType } from './media-type.ts'
 import type { BodyForm } from './operation-bodies.ts'
@@ -53,7 +53,7 @@ const fieldsOf = {
   get: readFields,
   head: readFields,
   exists: readFields,
-  set: [...readFields, 'value', 'text', 'json', 'contentType', 'ttl'],
+  set: [...readFields, 'value', 'text', 'json', 'contentType', 'ttl', 'expires'],
   delete: readFields,
   increment: [...readFields, 'delta', 'ttl'],
   touch: [...readFields, 'ttl'],
@@ -123,7 +123,7 @@ function operationOf(fields: Raw, type: Operation['type'], rules: ReadingRules):
     case 'delete':
       return { type, ...target }
     case 'set':
-      return { type, ...target, ...readContent(fields, rules), ...ttl }
+      return { type, ...target, ...readContent(fields, rules), ...ttl, ...readUntil(fields) }
     case 'increment':
       return { type, ...target, delta: readDelta(fields['delta']), ...ttl }
     case 'touch':
@@ -131,6 +131,18 @@ function operationOf(fields: Raw, type: Operation['type'], rules: ReadingRules):
     default:
       return type satisfies never
   }
+}
+
+/** The moment at which a set is to expire, in the place of a `ttl`. */
+function readUntil(fields: Raw): { readonly ttl?: Until } {
+  if (fields['expires'] === undefined) return {}
+  const until = Date.parse(text(fields, 'expires'))
+  const isMoment = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,3})?Z$/.test(text(fields, 'expires'))
+  if (!isMoment || Number.isNaN(until) || until < 1) {
+    throw invalid('expires', 'expires is a moment in UTC such as 2027-01-31T12:00:00.000Z')
+  }
+  if (fields['ttl'] !== undefined) throw invalid('expires', 'A set has a ttl or expires, not both')
+  return { ttl: { until } }
 }
 
 function readConditions(fields: Raw): readonly Condition[] {

@@ -257,6 +257,8 @@ type OperationRequest<F extends Form> =
       readonly key: string
       readonly contentType?: string
       readonly ttl?: string
+      /** The moment at which it expires, ISO 8601 in UTC, in the place of `ttl`: for keys that come from elsewhere. */
+      readonly expires?: string
     } & Content<F>)
   | {
       readonly op: 'increment'

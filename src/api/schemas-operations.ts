@@ -23,6 +23,11 @@ const content = {
   json: Type.Optional(Type.Unknown({ description: 'Stored compact, as application/json' })),
   contentType: Type.Optional(Type.String()),
   ttl: Type.Optional(Ttl),
+  expires: Type.Optional(
+    Type.String({
+      description: 'The moment at which it expires, in the place of a ttl: 2027-01-31T12:00:00.000Z',
+    }),
+  ),
 }
 
 /** What each operation has besides what it is done to. Of `value`, `text` and `json` a set has exactly one. */

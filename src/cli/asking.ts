@@ -17,6 +17,7 @@ export type Question = {
   readonly method: 'GET' | 'POST' | 'DELETE'
   /** From `/v1` on, encoded. */
   readonly path: string
+  readonly headers?: Readonly<Record<string, string>>
   readonly body?: object | undefined
   readonly effect: Effect
 }
@@ -38,14 +39,14 @@ export class Asker implements Disposable {
   }
 
   /** Rejects as every call of the SDK does. */
-  async ask({ method, path, body, effect }: Question): Promise<Body> {
+  async ask({ method, path, headers = {}, body, effect }: Question): Promise<Body> {
     const answer = await this.#requester.send({
       method,
       path,
       effect,
       ...(body === undefined
-        ? {}
-        : { body: JSON.stringify(body), headers: { 'Content-Type': 'application/json' } }),
+        ? { headers }
+        : { body: JSON.stringify(body), headers: { ...headers, 'Content-Type': 'application/json' } }),
     })
     return bodyOf(new TextDecoder().decode(answer.body), answer.endpoint)
   }

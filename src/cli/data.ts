@@ -16,6 +16,7 @@ type SettingOptions = DeletingOptions & {
   readonly ifAbsent?: true
   readonly file?: string
   readonly contentType?: string
+  readonly ttl?: string
 }
 type ListingOptions = ReadingOptions & {
   readonly prefix?: string
@@ -40,6 +41,7 @@ export function addDataCommands(program: Command): void {
     .argument('[value]', 'the value, or - for standard input')
     .option('--file <path>', 'read the value from a file')
     .option('--content-type <type>', 'the media type to store beside it (default: text for an argument)')
+    .option('--ttl <duration>', "how long it lasts, such as 24h; none: for ever (default: the store's)")
     .option('--if-absent', 'only if the key is missing')
     .summary('set a key')
     .description('Sets a key to a text, the bytes of a file, or what standard input brings.')
@@ -85,7 +87,8 @@ export function addDataCommands(program: Command): void {
     .action((options: ListingOptions) => withStoreOf(options, (store) => keys(store, options)))
 }
 
-function withStore(command: Command): Command {
+/** The flags of every command for the keys of one store. */
+export function withStore(command: Command): Command {
   return withConnection(command).option('--store <name>', 'the store', 'default')
 }
 
@@ -97,7 +100,7 @@ function reading(command: Command): Command {
   )
 }
 
-function conditional(command: Command): Command {
+export function conditional(command: Command): Command {
   return command.option('--if-revision <number>', 'only if this revision of the key stands', parseRevision)
 }
 
@@ -125,9 +128,9 @@ async function set(
   value: string | undefined,
   options: SettingOptions,
 ): Promise<void> {
-  const { ifRevision, ifAbsent, contentType } = options
+  const { ifRevision, ifAbsent, contentType, ttl } = options
   const bytes = value === '-' ? await buffer(process.stdin) : await fileOf(options.file)
-  const written = await store.set(key, bytes ?? value ?? '', { ifRevision, ifAbsent, contentType })
+  const written = await store.set(key, bytes ?? value ?? '', { ifRevision, ifAbsent, contentType, ttl })
   const what = written.created ? 'created' : written.changed ? 'changed' : 'unchanged'
   print(options, written, `${what}, revision ${written.revision}`)
 }

@@ -157,7 +157,8 @@ class Batch {
     let left: readonly { readonly operation: Body; readonly line: number }[] = this.#operations
     for (let pause = 100; left.length > 0; pause = Math.min(2000, pause * 2)) {
       const body = { operations: left.map(({ operation }) => ({ ...operation, store })) }
-      const answer = await asker.ask({ method: 'POST', path: '/v1/batch', body, effect: 'once' })
+      // Not under an idempotency key, which the cluster would remember for each of them: a repeat sets the same once more.
+      const answer = await asker.ask({ method: 'POST', path: '/v1/batch', body, effect: 'none' })
       const failed = list(answer, 'results').flatMap((result, at) => {
         const one = left[at]
         return Number(result['status']) < 300 || one === undefined ? [] : [{ ...one, error: errorOf(result) }]

@@ -10,6 +10,7 @@ import { addAppCommands } from './apps.ts'
 import { addBackupCommands } from './backup.ts'
 import { addClusterCommands } from './cluster.ts'
 import { addCompletionCommand } from './completion.ts'
+import { addCounterCommands } from './counters.ts'
 import { addDataCommands } from './data.ts'
 import { addExportCommand } from './export.ts'
 import { addImportCommand } from './import.ts'
@@ -17,6 +18,7 @@ import { addMemberCommands } from './member.ts'
 import { addServerCommands } from './server.ts'
 import { addStoreCommands } from './stores.ts'
 import { addTokenCommands } from './tokens.ts'
+import { addWatchCommand } from './watch.ts'
 
 /**
  * Runs one command and resolves with its exit status: 0 done, 1 refused or failed, 2 usage, 3 no such key, 4 condition
@@ -57,6 +59,8 @@ export function createProgram(complain: (sentence: string) => void, end: (status
     .helpCommand(false)
   addServerCommands(program, end)
   addDataCommands(program)
+  addCounterCommands(program)
+  addWatchCommand(program)
   addClusterCommands(program)
   addMemberCommands(program)
   addStoreCommands(program)

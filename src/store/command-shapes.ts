@@ -15,6 +15,7 @@ import type {
   StoreDefinition,
   TransactionCondition,
   Ttl,
+  Until,
 } from './types.ts'
 
 // Every kind has a number that it keeps. What is not there is null.
@@ -84,13 +85,19 @@ export function unpackOnce(once: unknown): Once {
   return { type: 'key', key, digest }
 }
 
-export function packTtl(ttl: Ttl | undefined): unknown {
+export function packTtl(ttl: Ttl | Until | undefined): unknown {
+  if (typeof ttl === 'object') return [ttl.until]
   return ttl === 'none' ? 0 : (ttl ?? null)
 }
 
 /** Empty where none is given, so that it may be spread into a command. */
 export function unpackTtl(ttl: unknown): { readonly ttl?: Ttl } {
   return ttl === null ? {} : { ttl: givenTtl(ttl) }
+}
+
+/** Of a set, which may also say the moment itself. */
+export function unpackLifetime(ttl: unknown): { readonly ttl?: Ttl | Until } {
+  return Array.isArray(ttl) ? { ttl: { until: count(ttl[0]) } } : unpackTtl(ttl)
 }
 
 export function givenTtl(ttl: unknown): Ttl {
@@ -182,7 +189,7 @@ export function unpackOperation(operation: unknown): Operation {
     case 'set':
       brings(3)
       assert(first instanceof Uint8Array && typeof second === 'string', 'A set brings a value and its type')
-      return { type, store, key, value: first, contentType: second, ...unpackTtl(third) }
+      return { type, store, key, value: first, contentType: second, ...unpackLifetime(third) }
     case 'increment':
       brings(2)
       return { type, store, key, delta: unpackDelta(first), ...unpackTtl(second) }

@@ -19,6 +19,7 @@ import {
   unpackCondition,
   unpackDelta,
   unpackExpired,
+  unpackLifetime,
   unpackOnce,
   unpackOperation,
   unpackRestoreStep,
@@ -321,7 +322,7 @@ function unpackKeyed(
   switch (type) {
     case 'set':
       assert(fields.length === 3, 'A set brings three fields more')
-      return { type, ...common, ...unpackContent([first, second]), ...unpackTtl(third) }
+      return { type, ...common, ...unpackContent([first, second]), ...unpackLifetime(third) }
     case 'increment':
       assert(fields.length === 2, 'An increment brings two fields more')
       return { type, ...common, delta: unpackDelta(first), ...unpackTtl(second) }

@@ -14,6 +14,7 @@ import type {
   StoreDefinition,
   Token,
   Ttl,
+  Until,
 } from './types.ts'
 
 /** The longest key, in bytes. */
@@ -169,7 +170,8 @@ function fieldsOf({ contentType, revision, createdRevision, expires }: Present):
   return { contentType, revision, createdRevision, expires }
 }
 
-function expiresOf(ttl: Ttl | undefined, time: number): number | undefined {
+function expiresOf(ttl: Ttl | Until | undefined, time: number): number | undefined {
+  if (typeof ttl === 'object') return Math.min(ttl.until, lastExpiry)
   return ttl === undefined || ttl === 'none' ? undefined : Math.min(time + ttl, lastExpiry)
 }
 

@@ -7,6 +7,9 @@ import type { Place } from './places.ts'
 /** How long a record lasts from the stamp of its entry on, in milliseconds; the store's default where it is absent. */
 export type Ttl = number | 'none'
 
+/** A moment of the clock, in milliseconds since the epoch: for records that lasted until then where they come from. */
+export type Until = { readonly until: number }
+
 /** A named keyspace, as an operator defines it. */
 export type StoreDefinition = {
   /** `[a-z][a-z0-9]*([-_][a-z0-9]+)*`, at most 63 characters. */
@@ -107,7 +110,7 @@ type KeyTarget = {
 type SetFields = KeyTarget & {
   readonly value: Uint8Array
   readonly contentType: string
-  readonly ttl?: Ttl
+  readonly ttl?: Ttl | Until
 }
 
 type IncrementFields = KeyTarget & {

@@ -12,6 +12,7 @@ import type {
   StoreDefinition,
   TransactionCondition,
   Ttl,
+  Until,
 } from '../../src/store/types.ts'
 
 type Transaction = Extract<RepeatableCommand, { type: 'transaction' }>
@@ -177,7 +178,8 @@ export class KeyWrite {
     return present.length
   }
 
-  #expires(store: string, ttl: Ttl | undefined): number | undefined {
+  #expires(store: string, ttl: Ttl | Until | undefined): number | undefined {
+    if (typeof ttl === 'object') return ttl.until
     const milliseconds = ttl ?? this.#space(store).definition.ttl ?? 'none'
     return milliseconds === 'none' ? undefined : this.#time + milliseconds
   }

@@ -39,12 +39,14 @@ describe('the help of every command', () => {
       [
         "app list",
         "app remove",
+        "backup",
         "completion",
         "delete",
         "dev",
         "export",
         "get",
         "import",
+        "increment",
         "keygen",
         "keys",
         "leader",
@@ -53,6 +55,7 @@ describe('the help of every command', () => {
         "member remove",
         "member replace",
         "recover",
+        "restore",
         "set",
         "start",
         "status",
@@ -63,6 +66,8 @@ describe('the help of every command', () => {
         "token list",
         "token revoke",
         "token rotate",
+        "touch",
+        "watch",
       ]
     `)
   })
@@ -113,7 +118,7 @@ describe('trivet completion', () => {
   }
 
   it('offers commands, their commands, their flags and the values of those in bash', async () => {
-    expect(await offered('trivet', 'to')).toEqual(['token'])
+    expect(await offered('trivet', 'tok')).toEqual(['token'])
     expect(await offered('trivet', 'token', '')).toEqual(['list', 'create', 'revoke', 'rotate', '--help'])
     expect(await offered('trivet', 'token', 'create', 'cart', '--mo')).toEqual(['--monitor'])
     expect(await offered('trivet', 'get', 'k', '--consistency', 's')).toEqual(['stale'])

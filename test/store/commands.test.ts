@@ -54,6 +54,7 @@ const operation = fc.oneof(
   fc.record({ type: fc.constantFrom('get' as const, 'head' as const, 'exists' as const), ...place }),
   fc.record({ type: fc.constant('set' as const), ...place, ...content }),
   fc.record({ type: fc.constant('set' as const), ...place, ...content, ttl }),
+  fc.record({ type: fc.constant('set' as const), ...place, ...content, ttl: fc.record({ until: fc.nat() }) }),
   fc.record({ type: fc.constant('delete' as const), ...place }),
   fc.record({ type: fc.constant('increment' as const), ...place, delta }),
   fc.record({ type: fc.constant('increment' as const), ...place, delta, ttl }),
@@ -101,6 +102,7 @@ function later<Type extends Command['type'], Fields extends object>(
 
 const command: fc.Arbitrary<Command> = fc.oneof(
   fc.record({ ...setFields, ttl }),
+  fc.record({ ...setFields, ttl: fc.record({ until: count }) }),
   fc.record({ ...setFields, ttl, once }),
   later('increment', { ...common, delta }),
   later('increment', { ...common, delta, ttl }),

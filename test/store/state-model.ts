@@ -19,6 +19,7 @@ import type {
   Token,
   TransactionCondition,
   Ttl,
+  Until,
 } from '../../src/store/types.ts'
 import { founding } from './state-fixtures.ts'
 
@@ -542,7 +543,8 @@ export class Model {
     this.changes.push(...changes.map((change, at) => ({ ...change, n: at + 1 })))
   }
 
-  #expiry(ttl: Ttl | undefined): number | undefined {
+  #expiry(ttl: Ttl | Until | undefined): number | undefined {
+    if (typeof ttl === 'object') return ttl.until
     return typeof ttl === 'number' ? this.time + ttl : undefined
   }
 }
