@@ -32,7 +32,7 @@ export class AnswerRoom {
   shareFor(response: ServerResponse): AnswerShare {
     const share = new AnswerShare((bytes) => this.#take(bytes))
     response.once('close', () => {
-      this.#held -= share.bytes
+      this.#held -= share.end()
     })
     return share
   }
@@ -53,17 +53,21 @@ export class AnswerRoom {
 export class AnswerShare {
   readonly #takeOfAll: (bytes: number) => void
   #bytes = 0
+  #ended = false
 
   constructor(takeOfAll: (bytes: number) => void) {
     this.#takeOfAll = takeOfAll
   }
 
-  get bytes(): number {
+  /** Says what is to be given back. What is still made after that, for nobody, is not counted. */
+  end(): number {
+    this.#ended = true
     return this.#bytes
   }
 
   /** Throws `result-too-large` when this answer has had its share, `overloaded` when all together have. */
   take(bytes: number): void {
+    if (this.#ended) return
     if (this.#bytes + bytes > operationLimits.answerBytes) throw resultTooLarge()
     this.#takeOfAll(bytes)
     this.#bytes += bytes

@@ -275,7 +275,7 @@ function invalid(field: string, detail: string): TrivetError {
   return new TrivetError('invalid-request', detail, { field: field === '' ? undefined : field })
 }
 
-/** The error of one operation, with its place: `at` among `list`, which names its field too. */
+/** The error of one operation, with its place: `at` among `list`, which names its field too. Conditions have no `index`. */
 export function atOperation(error: TrivetError, at: number, list?: string): TrivetError {
   const { field, limit, actual, revision, cause } = error
   const named = list === undefined ? field : [list, at, ...(field === undefined ? [] : [field])].join('.')
@@ -284,7 +284,7 @@ export function atOperation(error: TrivetError, at: number, list?: string): Triv
     limit,
     actual,
     revision,
-    index: at,
+    index: list === 'if' ? undefined : at,
     cause,
   })
 }

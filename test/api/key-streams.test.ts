@@ -180,4 +180,6 @@ test('all answers being made share a bound, and give back what they had', async 
   await promise
   await Promise.resolve()
   expect(room.held).toBe(0)
+  share.take(60)
+  expect(room.held, 'nobody gives back what comes after the end').toBe(0)
 })

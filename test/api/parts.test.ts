@@ -5,6 +5,7 @@ import { describe, expect, test } from 'vitest'
 import { readCondition, writeConditions } from '../../src/api/conditions.ts'
 import { openCursor, sealCursor } from '../../src/api/cursor.ts'
 import { storedContentType } from '../../src/api/media-type.ts'
+import { decodeBody } from '../../src/api/operation-bodies.ts'
 import { decodeKey, parseQuery, queryMistake, rawKey, routedTarget } from '../../src/api/url.ts'
 import { formatDuration, parseDuration } from '../../src/duration.ts'
 import { TrivetError } from '../../src/errors.ts'
@@ -62,6 +63,48 @@ describe('a key in a URL', () => {
   test('is not looked for in targets that name none, which are routed as they are', () => {
     expect(routedTarget('GET', '/v1/me?x=1')).toBe('/v1/me?x=1')
     expect(routedTarget('GET', 'http://host/v1/me')).toBe('/v1/me')
+  })
+})
+
+describe('a verb at the end of a POST', () => {
+  test.each([
+    ['/v1/stores/s/keys/a/increment', '/v1/stores/s/keys/-/increment', 'a'],
+    ['/v1/stores/s/keys/a%2fTouch/touch?ttl=1s', '/v1/stores/s/keys/-/touch?ttl=1s', 'a%2fTouch'],
+    ['/v1/stores/s/keys/a%2Ftouch', '/v1/stores/s/keys/-/touch', 'a'],
+    ['/v1/stores/s/keys/touch', '/v1/stores/s/keys/-/touch', ''],
+    ['/v1/stores/s/keys/atouch', '/v1/stores/s/keys/-', 'atouch'],
+    ['/v1/stores/s/keys/a/Touch', '/v1/stores/s/keys/-', 'a/Touch'],
+    ['/v1/stores/s/keys/a?x=/touch', '/v1/stores/s/keys/-?x=/touch', 'a'],
+  ])('of %s is told from the key', (target, routed, key) => {
+    expect(routedTarget('POST', target)).toBe(routed)
+    expect(rawKey('POST', target)).toBe(key)
+  })
+
+  test('is part of the key for every other method', () => {
+    expect(routedTarget('GET', '/v1/stores/s/keys/a/touch')).toBe('/v1/stores/s/keys/-')
+    expect(rawKey('GET', '/v1/stores/s/keys/a/touch')).toBe('a/touch')
+  })
+})
+
+describe('a body of operations', () => {
+  const forms = fc.constantFrom('json' as const, 'msgpack' as const)
+
+  test('that is any bytes at all is data or invalid-request', () => {
+    fc.assert(
+      fc.property(forms, fc.uint8Array({ maxLength: 64 }), (form, bytes) => {
+        expect([undefined, 'invalid-request']).toContain(codeOf(() => decodeBody(form, bytes)))
+      }),
+      { numRuns: 2000 },
+    )
+  })
+
+  test('comes through as it was meant', () => {
+    fc.assert(
+      fc.property(fc.jsonValue({ noUnicodeString: false }), (value) => {
+        const plain: unknown = JSON.parse(JSON.stringify(value))
+        expect(decodeBody('json', Buffer.from(JSON.stringify(value)))).toEqual(plain)
+      }),
+    )
   })
 })
 
