@@ -98,6 +98,18 @@ describe('a body of operations', () => {
     )
   })
 
+  test('has bounds that are looked at before anything is made of it', () => {
+    const nested = (depth: number) => Buffer.from('['.repeat(depth) + ']'.repeat(depth))
+    expect(decodeBody('json', nested(100))).toBeInstanceOf(Array)
+    expect(() => decodeBody('json', nested(101))).toThrow('nested too deeply')
+    expect(() => decodeBody('json', Buffer.from(`[${'[],'.repeat(500_000)}[]]`))).toThrow('too many')
+    expect(decodeBody('json', Buffer.from(JSON.stringify('[{\\"'.repeat(200))))).toBe('[{\\"'.repeat(200))
+    expect(decodeBody('msgpack', Buffer.alloc(101, 0x91).fill(0x90, 100))).toBeInstanceOf(Array)
+    expect(() => decodeBody('msgpack', Buffer.alloc(102, 0x91).fill(0x90, 101))).toThrow('nested too deeply')
+    const wide = Buffer.concat([Buffer.of(0xdd, 0, 7, 0xa1, 0x21), Buffer.alloc(500_001, 0x80)])
+    expect(() => decodeBody('msgpack', wide)).toThrow('too many')
+  })
+
   test('comes through as it was meant', () => {
     fc.assert(
       fc.property(fc.jsonValue({ noUnicodeString: false }), (value) => {
