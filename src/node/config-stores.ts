@@ -2,7 +2,6 @@
 
 import { createHash } from 'node:crypto'
 
-import { maxTtlMs } from '../store/command-shapes.ts'
 import type { Grant, Principal, StoreDefinition, Token } from '../store/types.ts'
 import type { ConfigReader, Place, TextRule } from './config-reader.ts'
 import { isHolder, isName, isTitle, maxKeyBytes, maxTtl, maxValueBytes } from './names.ts'
