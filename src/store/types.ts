@@ -324,7 +324,7 @@ export type Item = {
 }
 
 /** An item without its value. */
-type ItemHead = Omit<Item, 'value'> & {
+export type ItemHead = Omit<Item, 'value'> & {
   /** Of the value, in bytes. */
   readonly size: number
 }
