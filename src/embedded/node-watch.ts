@@ -1,7 +1,13 @@
 // A watch on the node in this very process: its streams one after another, each where the last one ended.
 
 import { TrivetError } from '../errors.ts'
-import type { WatchEvent as NodeEvent, NodeSurface, WatchEnd, WatchStart } from '../node/surface.ts'
+import type {
+  WatchEvent as NodeEvent,
+  NodeSurface,
+  WatchEnd,
+  WatchStart,
+  WatchStream,
+} from '../node/surface.ts'
 import { sleep } from '../sdk/sleep.ts'
 import type { WatchEvent, WatchOptions } from '../sdk/types.ts'
 import { formatPosition, type Position, parsePosition } from '../sdk/watch-position.ts'
@@ -37,17 +43,18 @@ export async function* watchNode(
   if (from !== undefined) start = { type: 'after', position: parsePosition(String(from)) }
   let begun = false
   for (;;) {
+    let stream: WatchStream
+    let position: Position
     try {
       await ready()
+      // Where one that starts now would go on if it ended before its first event.
+      position = { revision: node.state.revision }
+      stream = node.watch({ ...wanted, start }, { signal })
     } catch (error) {
-      // Once it has begun, a watch outlasts a time without a leader.
-      if (!begun || !(error instanceof TrivetError) || !error.retryable || error.code === 'shutting-down')
-        throw error
+      if (!begun || !passes(error)) throw error
+      await sleep(pauseMs, signal)
       continue
     }
-    // Where one that starts now would go on if it ended before its first event.
-    const position: Position = { revision: node.state.revision }
-    const stream = node.watch({ ...wanted, start }, { signal })
     begun = true
     if (start.type === 'now') start = { type: 'after', position }
     let end: WatchEnd | undefined
@@ -78,6 +85,11 @@ export async function* watchNode(
     if (end?.type === 'compacted' || halfway) yield { type: 'reset' }
     if (end === undefined || end.type === 'closing') await sleep(pauseMs, signal)
   }
+}
+
+/** Whether a watch that has begun outlasts it: a time without a leader, for one. A node that stops does not come back. */
+function passes(error: unknown): boolean {
+  return error instanceof TrivetError && error.retryable && error.code !== 'shutting-down'
 }
 
 function isEnd(event: NodeEvent): event is WatchEnd {

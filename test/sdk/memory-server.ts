@@ -57,7 +57,12 @@ export class MemoryState extends MemoryKeys {
   readonly keys = new Map<string, Reply>()
   /** The headers of session that writes came with. */
   readonly numbers: string[] = []
-  readonly watch: WatchControl = { oldest: 1, progressMs: 20, streams: new Set() }
+  readonly watch: WatchControl = {
+    oldest: 1,
+    progressMs: 20,
+    snapshotBreaksAfter: undefined,
+    streams: new Set(),
+  }
   /** Bodies of the administration's writes, in order. */
   readonly administered: { readonly what: string; readonly body: unknown }[] = []
   /** Secrets, and which stores they open; an admin opens all. */

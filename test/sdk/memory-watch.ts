@@ -9,6 +9,8 @@ export type WatchControl = {
   oldest: number
   /** How often an idle stream says how far it is, in milliseconds. */
   progressMs: number
+  /** How many keys of the next snapshot are sent before its stream breaks; undefined for all. */
+  snapshotBreaksAfter: number | undefined
   /** The streams that are open, with the query each was asked with, and how to end them. */
   readonly streams: Set<{ readonly query: URLSearchParams; readonly end: (event?: string) => void }>
 }
@@ -39,7 +41,14 @@ export function serveWatch(
   }
   const progress = (): void => send('progress', String(keys.revision), {})
   if (query.get('snapshot') === 'true') {
+    const breaksAfter = control.snapshotBreaksAfter
+    control.snapshotBreaksAfter = undefined
+    let sent = 0
     for (const [key, stored] of keys.stores.get(store) ?? []) {
+      if (sent++ === breaksAfter) {
+        response.end()
+        return
+      }
       if (matches(key)) send('set', undefined, { key, revision: stored.revision, ...described(stored) })
     }
     progress()

@@ -173,6 +173,13 @@ describe('a watch', () => {
     await watch.tells('a=1', 'b=1', 'reset', 'b=2', 'c=3')
   })
 
+  it('begins a snapshot anew that broke half way, and says so', async () => {
+    await store.setMany(['a', 'b', 'c'].map((key) => [key, '1']))
+    state.watch.snapshotBreaksAfter = 2
+    const watch = await new Reading({ snapshot: true }).caughtUp()
+    await watch.tells('a=1', 'b=1', 'reset', 'a=1', 'b=1', 'c=1')
+  })
+
   it('ends when its token is revoked or its store dropped', async () => {
     for (const [event, code] of [
       ['revoked', 'unauthenticated'],
