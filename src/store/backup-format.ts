@@ -41,7 +41,7 @@ export type BackupHeader = {
   readonly tokens: readonly Token[]
 }
 
-export type BackupEnd = { readonly rows: number; readonly digest: string }
+type BackupEnd = { readonly rows: number; readonly digest: string }
 
 export type BackupRow = {
   readonly store: number
@@ -91,11 +91,11 @@ export function damagedBackup(why: string): TrivetError {
 
 // ── writing ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-export function encodeHeader(header: BackupHeader): Buffer {
+function encodeHeader(header: BackupHeader): Buffer {
   return Buffer.from(JSON.stringify(header))
 }
 
-export function encodeRow(row: BackupRow): Buffer {
+function encodeRow(row: BackupRow): Buffer {
   const { key, contentType, value } = row
   const bytes = Buffer.allocUnsafe(rowHeadSize + key.length + contentType.length + value.length)
   let at = bytes.writeUInt32BE(row.store, 0)

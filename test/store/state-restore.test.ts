@@ -138,6 +138,27 @@ describe.each(backends)('a restore on $name', ({ make }) => {
     expect(target.state.token('m'.repeat(43))).toMatchObject({ name: 'minted', mintedBy: 'admin-2' })
   })
 
+  it('tells watchers of nothing, and that what they were told leads nowhere', async () => {
+    const by = { token: ownAdmin.hash }
+    await target.run(set('k', 'v', by), del('k', by))
+    const told: unknown[] = []
+    let authority = 0
+    target.state.follow({
+      changed: (events) => told.push(...events),
+      authorityChanged: () => (authority += 1),
+    })
+    await bringIn()
+    await link()
+    expect({ told, authority }).toEqual({ told: [], authority: 1 })
+    const history = await target.state.openHistory()
+    expect(history.since).toBe(source.state.revision)
+    await history.close()
+    await reopen()
+    const again = await target.state.openHistory()
+    expect(again.since).toBe(source.state.revision)
+    await again.close()
+  })
+
   it('lets what was restored expire, and goes on counting revisions', async () => {
     await bringIn()
     await link()
