@@ -239,9 +239,9 @@ export const variants: readonly Variant[] = [
   one(
     'writes the applied index in a batch of its own',
     'store/state-writer.ts',
-    'await writeBatch(this.#level, [...this.#overlay.take(), ...own, meta, mark], this.#time)',
+    'await writeBatch(this.#level, [...this.#overlay.take(), meta, mark], this.#time)',
     `await writeBatch(this.#level, this.#overlay.take(), this.#time)
-      await writeBatch(this.#level, [...own, meta, mark], this.#time)`,
+      await writeBatch(this.#level, [meta, mark], this.#time)`,
   ),
   one(
     'writes the state unsynced',
@@ -288,11 +288,10 @@ export const variants: readonly Variant[] = [
 `,
       },
       {
-        file: 'store/state-machine.ts',
-        find: '        this.#writer.hold()\n        this.#stamp',
-        replace: `        this.#writer.hold()
-        if (step.entry.term !== this.#lastAppliedTerm) this.#origins.forget()
-        this.#stamp`,
+        file: 'store/state-apply.ts',
+        find: '        this.#stamp = Math.max(',
+        replace: `        if (step.entry.term !== this.#lastAppliedTerm) this.#origins.forget()
+        this.#stamp = Math.max(`,
       },
     ],
     seed: 1,
