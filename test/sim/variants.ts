@@ -239,9 +239,9 @@ export const variants: readonly Variant[] = [
   one(
     'writes the applied index in a batch of its own',
     'store/state-writer.ts',
-    'await writeBatch(this.#level, [...this.#overlay.take(), meta, mark], this.#time)',
+    'await writeBatch(this.#level, [...this.#overlay.take(), ...own, meta, mark], this.#time)',
     `await writeBatch(this.#level, this.#overlay.take(), this.#time)
-      await writeBatch(this.#level, [meta, mark], this.#time)`,
+      await writeBatch(this.#level, [...own, meta, mark], this.#time)`,
   ),
   one(
     'writes the state unsynced',
