@@ -11,14 +11,22 @@ const longOnes = [
   'counting',
   'crowd',
   'failover',
+  'hostile',
   'members',
   'once',
   'power',
   'recover',
   'rolling',
   'rot',
+  'strangers',
+  'takeover',
   'watchers',
 ].map((name) => `test/integration/${name}.test.ts`)
+
+/** Of one process, and of many starts of the command. */
+const slowUnits = ['cli/administration', 'docs/sdk', 'node/full-disks', 'node/members', 'sdk/discovery'].map(
+  (name) => `test/${name}.test.ts`,
+)
 
 /** Real processes want the machine for themselves. */
 const alone = { testTimeout: 90_000, hookTimeout: 60_000, fileParallelism: false }
@@ -32,7 +40,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/integration/**', 'test/sim/long/**', 'test/browser/**'],
+          exclude: [...slowUnits, 'test/integration/**', 'test/sim/long/**', 'test/browser/**'],
           testTimeout: 20_000,
           sequence: { groupOrder: 0 },
         },
@@ -55,7 +63,7 @@ export default defineConfig({
         },
       },
       {
-        test: { ...alone, name: 'long', include: longOnes, sequence: { groupOrder: 2 } },
+        test: { ...alone, name: 'long', include: [...slowUnits, ...longOnes], sequence: { groupOrder: 2 } },
       },
       {
         test: {
