@@ -15,14 +15,15 @@ import type { Command, StateReader } from '../store/types.ts'
 import type { Wal } from '../store/wal.ts'
 import { version } from '../version.ts'
 import { ClusterView } from './cluster-view.ts'
+import { Entry } from './entry.ts'
 import { ExpiryKeeper } from './expiry-keeper.ts'
-import { answerFounding, type FoundingOptions, found, type Identity } from './founding.ts'
+import type { Identity } from './founding.ts'
 import { Members } from './members.ts'
 import { gatherMetrics, RoleMeter } from './metrics.ts'
 import { NodeState } from './node-state.ts'
 import { Replica, type Surroundings } from './replica.ts'
 import { restoreBackup } from './restoring.ts'
-import { composeFounding, differences, type NodeAddress, type NodeSettings } from './settings.ts'
+import { differences, type NodeAddress, type NodeSettings } from './settings.ts'
 import type { SnapshotQuestion } from './snapshot-sender.ts'
 import { SpaceKeeper } from './space-keeper.ts'
 import { StateKeeper } from './state-keeper.ts'
@@ -90,8 +91,6 @@ const spaceMs = 1000
 const expiryMs = 1000
 /** The log is proven once it was idle for one to two of these. */
 const proveMs = 200
-/** How long a founding question may take. */
-const askMs = 2000
 /** How long a part of a snapshot may take on a line that may have gone dead without a word; then it is asked for again. */
 const snapshotMs = 10_000
 
@@ -109,17 +108,14 @@ export class Node implements NodeSurface {
   readonly #space: SpaceKeeper
   readonly #roles = new RoleMeter()
   readonly #hub: WatchHub
+  readonly #entry: Entry
   #replica: Replica | undefined
   #keeper: StateKeeper | undefined
   #expiry: ExpiryKeeper | undefined
   /** Of the state before it was lost. */
   #revision = 0
-  #waitingFor: string | undefined = 'starting'
-  #warnAt = 0
   /** Has answered one linearizable read since the start, so everything committed before is applied. */
   #caughtUp = false
-  /** It has joined a cluster that others founded, since the start. */
-  #joined = false
   #stopping: Promise<void> | undefined
   #failed = false
   readonly #stops: (() => void)[] = []
@@ -157,6 +153,26 @@ export class Node implements NodeSurface {
       name: (peer) => this.#name(peer),
       now: parts.surroundings.now,
       logger: parts.logger,
+    })
+    this.#entry = this.#makeEntry(own)
+  }
+
+  #makeEntry(own: NodeAddress): Entry {
+    const { transport, surroundings, clock, sleep, timeout, drawClusterId, logger } = this.#parts
+    return new Entry({
+      own,
+      settings: this.#settings,
+      storage: this.#storage,
+      members: this.#members,
+      transport,
+      introduce: () => this.#introduce(),
+      now: surroundings.now,
+      clock,
+      sleep,
+      timeout: timeout ?? ((ms) => AbortSignal.timeout(ms)),
+      drawClusterId,
+      onFatal: (error) => this.#fatal(error),
+      logger,
     })
   }
 
@@ -327,7 +343,7 @@ export class Node implements NodeSurface {
     if (this.#stopping !== undefined) reasons.push('stopping')
     const { closedBecause } = this.#members
     if (closedBecause !== undefined) reasons.push(closedBecause)
-    else if (this.#waitingFor !== undefined) reasons.push(this.#waitingFor)
+    else if (this.#entry.waitingFor !== undefined) reasons.push(this.#entry.waitingFor)
     else if (this.#closedBecause !== undefined) reasons.push(this.#closedBecause)
     else if (this.#replica?.raft.leader === undefined) reasons.push('no leader is known')
     else if (!this.#caughtUp)
@@ -390,69 +406,12 @@ export class Node implements NodeSurface {
     try {
       this.#space.tick(undefined)
       this.#stops.push(this.#parts.every(spaceMs, () => this.#space.tick(this.#replica)))
-      const { identity } = this.#storage
-      const isFounding = identity.type === 'empty' || (identity.type === 'founded' && !identity.begun)
-      await found(this.#founding(), () => this.#stopping !== undefined || this.#failed)
-      if (this.#stopping !== undefined || this.#failed) return
-      this.#takePart(isFounding && !this.#joined)
+      const passed = await this.#entry.pass(() => this.#stopping !== undefined || this.#failed)
+      if (passed === undefined) return
+      this.#takePart(passed.fresh)
       await this.#catchUp()
     } catch (error) {
       this.#fatal(error instanceof Error ? error : new Error(String(error)))
-    }
-  }
-
-  #founding(): FoundingOptions {
-    const { nodes, foundWithout } = this.#settings
-    const { logger, transport, sleep, timeout = (ms) => AbortSignal.timeout(ms) } = this.#parts
-    return {
-      own: this.#own,
-      nodes,
-      without: foundWithout,
-      identity: () => this.#storage.identity,
-      membership: (joining) => this.#members.membership(joining),
-      compose: (ids) => {
-        const { clock, drawClusterId } = this.#parts
-        return composeFounding(this.#settings, ids, { now: clock(), clusterId: drawClusterId?.() })
-      },
-      found: async (founding) => {
-        await this.#durably(this.#storage.found(founding))
-        logger.info({ cluster: founding.clusterId }, 'the founding of the cluster is durable here')
-        this.#introduce()
-        transport.setPeers(this.#members.peers())
-      },
-      join: async (membership) => {
-        this.#joined = true
-        await this.#durably(this.#storage.join(membership))
-        logger.info({ cluster: membership.founding.clusterId }, 'joined the cluster as a learner')
-        this.#introduce()
-      },
-      begin: () => this.#durably(this.#storage.begin()),
-      ask: (peer, question) => transport.ask(peer, question, { signal: timeout(askMs) }),
-      waiting: (sentence) => this.#wait(sentence),
-      sleep,
-    }
-  }
-
-  /** Says what it waits for once, and once more as a warning when that lasts: nodes seldom start in the same second. */
-  #wait(sentence: string): void {
-    const now = this.#parts.surroundings.now()
-    if (sentence !== this.#waitingFor) {
-      this.#waitingFor = sentence
-      this.#warnAt = now + 5000
-      this.#parts.logger.info(sentence)
-    } else if (now >= this.#warnAt) {
-      this.#warnAt = Number.POSITIVE_INFINITY
-      this.#parts.logger.warn(`still ${sentence}`)
-    }
-  }
-
-  /** A disk that cannot hold the founding cannot hold anything. */
-  async #durably(write: Promise<void>): Promise<void> {
-    try {
-      await write
-    } catch (error) {
-      this.#fatal(error instanceof Error ? error : new Error(String(error)))
-      throw error
     }
   }
 
@@ -509,7 +468,6 @@ export class Node implements NodeSurface {
     const keeper = this.#keepState(replica)
     this.#replica = replica
     this.#keeper = keeper
-    this.#waitingFor = undefined
     this.#members.follow(replica)
     keeper.start()
     this.#stops.push(
@@ -668,7 +626,7 @@ export class Node implements NodeSurface {
       case 'sendChunk':
         return this.#sendSnapshot(from, question)
       default:
-        return answerFounding(this.#founding(), question, from)
+        return this.#entry.answer(from, question)
     }
   }
 
@@ -769,7 +727,7 @@ export class Node implements NodeSurface {
     if (this.#replica === undefined) {
       throw new TrivetError(
         'not-ready',
-        `${this.id} does not take part yet: ${this.#waitingFor ?? 'it is stopping'}`,
+        `${this.id} does not take part yet: ${this.#entry.waitingFor ?? 'it is stopping'}`,
       )
     }
     return this.#replica
