@@ -509,6 +509,8 @@ export class Node implements NodeSurface {
       onState: (machine) => {
         this.#state.show(machine)
         this.#hub.show(machine)
+        // Whether this node can be counted on is asked as soon as it says that it is ready.
+        this.#tellStatus()
       },
       onFatal: (error) => this.#fatal(error),
       sleep,
