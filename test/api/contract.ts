@@ -73,7 +73,8 @@ export const founding: TestFounding = {
   valueBytes: 4 * 1024 * 1024,
 }
 
-export function describeRest(name: string, found: Found): void {
+/** `more`: parts of the contract that not every node of the tests knows. */
+export function describeRest(name: string, found: Found, more: (bench: Bench) => void = () => {}): void {
   describe(`REST over ${name}`, () => {
     let api: Api
     let close: () => Promise<void>
@@ -121,6 +122,7 @@ export function describeRest(name: string, found: Found): void {
     describeCluster(bench)
     describeAdministration(bench)
     describeWatch(bench)
+    more(bench)
 
     describe('a route', () => {
       test.each([
