@@ -28,13 +28,11 @@ const withoutEffect: ReadonlySet<string> = new Set([
   'storage-full',
 ])
 
+/** What clients here do to a key. */
+export type Use = Extract<Operation, { type: 'get' | 'set' | 'delete' | 'increment' }>
+
 /** One call by REST. Rejects for an answer that the contract does not know. `key`: the Idempotency-Key of a write. */
-export async function useRest(
-  ground: Ground,
-  node: string,
-  operation: Operation,
-  key?: string,
-): Promise<Ending> {
+export async function useRest(ground: Ground, node: string, operation: Use, key?: string): Promise<Ending> {
   let answer: Response
   let text: string
   try {
@@ -63,7 +61,7 @@ export async function useRest(
 export async function useRestAgain(
   ground: Ground,
   nodes: readonly string[],
-  operation: Operation,
+  operation: Exclude<Use, { type: 'get' }>,
   key: string,
 ): Promise<Ending> {
   let known: Ending = { type: 'fail', reason: 'there are no nodes' }
@@ -76,16 +74,16 @@ export async function useRestAgain(
   return known
 }
 
-function send(
-  ground: Ground,
-  node: string,
-  operation: Operation,
-  key: string | undefined,
-): Promise<Response> {
+function send(ground: Ground, node: string, operation: Use, key: string | undefined): Promise<Response> {
   const path = `/v1/stores/default/keys/${operation.key}`
   const headers: Record<string, string> = { 'trivet-timeout': serverTimeout }
   if (operation.type === 'get') return ground.fetch(node, path, { headers, ms: callMs })
   if (key !== undefined) headers['idempotency-key'] = key
+  if (operation.type === 'increment') {
+    headers['content-type'] = 'application/json'
+    const body = JSON.stringify({ delta: operation.by })
+    return ground.fetch(node, `${path}/increment`, { method: 'POST', headers, body, ms: callMs })
+  }
   const { condition } = operation
   if (condition?.type === 'absent') headers['if-none-match'] = '*'
   if (condition?.type === 'exists') headers['if-match'] = '*'
@@ -95,20 +93,24 @@ function send(
   return ground.fetch(node, path, { method: 'PUT', headers, body: sealValue(operation.value), ms: callMs })
 }
 
-function resultOf(operation: Operation, answer: Response, text: string): Result {
+function resultOf(operation: Use, answer: Response, text: string): Result {
   if (operation.type === 'get') {
     const version = Number(/^"(\d+)"$/.exec(answer.headers.get('etag') ?? '')?.[1])
     return { type: 'found', value: openValue(text), version: positive(version) }
   }
   const version = positive(Number(field(text, 'revision')))
+  if (operation.type === 'increment') {
+    return { type: 'counted', value: positive(Number(field(text, 'value'))), version }
+  }
   return operation.type === 'set'
     ? { type: 'written', version, created: field(text, 'created') === true }
     : { type: 'deleted', version, existed: field(text, 'deleted') === true }
 }
 
-function positive(version: number): number {
-  if (Number.isSafeInteger(version) && version > 0) return version
-  throw new Error(`an answer with the revision ${version}`)
+/** Revisions begin at 1, and counters are only counted up. */
+function positive(number: number): number {
+  if (Number.isSafeInteger(number) && number > 0) return number
+  throw new Error(`an answer with the revision or number ${number}`)
 }
 
 function field(json: string, name: string): unknown {
@@ -136,7 +138,7 @@ export class SdkDoor {
   }
 
   /** One call. Rejects for what the contract does not know. */
-  async use(operation: Operation): Promise<Ending> {
+  async use(operation: Use): Promise<Ending> {
     try {
       const store = await this.#opened()
       if (store === undefined) return { type: 'fail', reason: 'the store could not be opened' }
@@ -175,11 +177,14 @@ export class SdkDoor {
   }
 }
 
-async function useStore(store: Store, operation: Operation): Promise<Result> {
+async function useStore(store: Store, operation: Use): Promise<Result> {
   if (operation.type === 'get') {
     const entry = await store.getEntry(operation.key)
     if (entry === undefined) return { type: 'absent' }
     return { type: 'found', value: openValue(Buffer.from(entry.value).toString()), version: entry.revision }
+  }
+  if (operation.type === 'increment') {
+    return { type: 'counted', value: Number(await store.increment(operation.key, operation.by)) }
   }
   const { condition } = operation
   const conditions = {

@@ -10,18 +10,21 @@ export type Counts = {
   readonly failed: number
   readonly unknown: number
   readonly writes: number
+  readonly increments: number
 }
 
 export function countsOf(events: readonly HistoryEvent[]): Counts {
-  let [calls, ok, failed, writes] = [0, 0, 0, 0]
+  let [calls, ok, failed, writes, increments] = [0, 0, 0, 0, 0]
   for (const event of events) {
     if (event.type === 'invoke') calls += 1
     if (event.type === 'fail') failed += 1
     if (event.type !== 'ok') continue
     ok += 1
-    if (event.result.type === 'written' || event.result.type === 'deleted') writes += 1
+    const { type } = event.result
+    if (type === 'written' || type === 'deleted' || type === 'counted') writes += 1
+    if (type === 'counted') increments += 1
   }
-  return { calls, ok, failed, unknown: calls - ok - failed, writes }
+  return { calls, ok, failed, unknown: calls - ok - failed, writes, increments }
 }
 
 export type FaultRow = {
@@ -69,14 +72,14 @@ export function inSeconds(ms: number): string {
 
 export function summaryOf(outcome: Outcome): string {
   const { options, violations, steps, replicas, kept } = outcome
-  const { calls, ok, failed, unknown, writes } = countsOf(outcome.events)
+  const { calls, ok, failed, unknown, writes, increments } = countsOf(outcome.events)
   const rows = faultRows(outcome)
   const missing = unreached(outcome)
   const width = Math.max(5, ...rows.map(({ fault }) => fault.length))
   const keys = replicas[0]?.keys.size ?? 0
   const lines = [
     '',
-    `${calls} calls: ${ok} answered (${writes} writes), ${failed} refused, ${unknown} of unknown outcome`,
+    `${calls} calls: ${ok} answered (${writes} writes, ${increments} of them increments), ${failed} refused, ${unknown} of unknown outcome`,
     `${steps.length} steps on ${outcome.nodes.length} nodes in ${Math.round(outcome.lasted / 1000)} s, seed ${options.seed}; ${keys} keys at the end`,
     '',
     `${'fault'.padEnd(width)}  times  recovery (middle, longest)  without a write (middle, longest)`,
@@ -87,7 +90,7 @@ export function summaryOf(outcome: Outcome): string {
     ...(missing.length === 0 ? [] : [`no time for: ${missing.join(', ')}`]),
     '',
     violations.length === 0
-      ? 'No violation: linearizable, no write lost or made twice, all replicas equal, recovered after every fault.'
+      ? 'No violation: linearizable, no write lost or made twice, all counters right, all replicas equal, recovered after every fault.'
       : `VIOLATIONS: ${violations.length}`,
     ...violations.map(({ type, text }) => `  ${type}: ${text.replaceAll('\n', '\n    ')}`),
     ...(kept === undefined ? [] : [`data and logs of the nodes: ${kept}`]),

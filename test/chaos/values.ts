@@ -7,8 +7,9 @@ export function sealValue(name: string): string {
   return `${name}|${`${name}-`.repeat(Math.ceil(bytes / (name.length + 1))).slice(0, bytes)}`
 }
 
-/** The name of a value. Throws for one that `sealValue` has not made. */
+/** The name of a value; where a counter stands. Throws for what neither `sealValue` nor a counter has made. */
 export function openValue(text: string): string {
+  if (/^\d+$/.test(text)) return text
   const [name = ''] = text.split('|', 1)
   if (sealValue(name) === text) return name
   throw new Error(`a value that nobody wrote: ${JSON.stringify(text.slice(0, 200))}`)

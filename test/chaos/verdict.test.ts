@@ -111,6 +111,17 @@ describe('the verdict', () => {
     expect(typesOf({ events: historyOf([set('a', 'x', 1), set('b', 'y', 1)]) })).toContain('duplicate')
   })
 
+  it('is red for a counter that misses an increment or counted one twice', () => {
+    const increment = { type: 'increment', key: 'n', by: 1 } as const
+    const counted = (value: number): Done => [increment, { type: 'counted', value, version: value }]
+    const events = historyOf([counted(1), counted(2), [increment, 'unknown'], [increment, 'refused']])
+    const held = (value: string | undefined) => [replica('n1', value === undefined ? {} : { n: [value, 9] })]
+    for (const value of ['2', '3']) expect(typesOf({ events, replicas: held(value) })).toEqual([])
+    for (const value of ['1', '4']) expect(typesOf({ events, replicas: held(value) })).toEqual(['miscount'])
+    expect(typesOf({ events, replicas: held(undefined) })).toEqual(['lost-write', 'miscount'])
+    expect(typesOf({ events: historyOf([counted(1), counted(1)]) })).toContain('not-linearizable')
+  })
+
   it('is red for replicas that differ in a key, a value, a revision or the last revision', () => {
     const one = replica('n1', { a: ['x', 1], b: ['y', 2] })
     for (const other of [

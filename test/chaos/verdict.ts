@@ -2,7 +2,8 @@
 
 import { check } from '../linear/checker.ts'
 import { callsOf, type HistoryEvent } from '../linear/history.ts'
-import { keyValue, type Operation, type Result } from '../linear/key-value.ts'
+import { type Write as Asked, keyValue, type Operation, type Result } from '../linear/key-value.ts'
+import { miscount, talliesOf } from '../linear/tally.ts'
 import type { Death } from './ground.ts'
 import type { Rivals } from './observer.ts'
 import { differencesOf, type Replica } from './replicas.ts'
@@ -43,6 +44,7 @@ export type Violation = {
     | 'undecided'
     | 'lost-write'
     | 'duplicate'
+    | 'miscount'
     | 'diverged'
     | 'not-recovered'
     | 'unavailable'
@@ -67,6 +69,7 @@ export function judge(findings: Findings): readonly Violation[] {
     ...linearizable(findings.events),
     ...lost(writes, findings.replicas),
     ...duplicates(findings.events, writes),
+    ...miscounts(findings.events, findings.replicas),
     ...differencesOf(findings.replicas).map((text) => ({ type: 'diverged', text }) as const),
     ...(findings.unfinished === undefined
       ? []
@@ -114,22 +117,28 @@ function linearizable(events: readonly HistoryEvent[]): readonly Violation[] {
 /** A write that may have happened: `version` when it was acknowledged. */
 type Write = {
   readonly call: number
-  readonly operation: Exclude<Operation, { type: 'get' }>
+  readonly operation: Asked
   readonly version: number | undefined
+  /** What it left under its key, as far as anybody knows. */
+  readonly left?: string
 }
 
 function writesOf(events: readonly HistoryEvent[]): readonly Write[] {
   const ends = new Map<number, HistoryEvent>()
   for (const event of events) if (event.type !== 'invoke') ends.set(event.call, event)
   return events.flatMap((event): Write[] => {
-    if (event.type !== 'invoke' || event.operation.type === 'get') return []
+    if (event.type !== 'invoke') return []
     const { call, operation } = event
+    if (operation.type === 'get' || operation.type === 'expire') return []
     const end = ends.get(call)
     if (end?.type === 'fail') return []
     if (end?.type !== 'ok') return [{ call, operation, version: undefined }]
     const { result } = end
+    if (result.type === 'counted')
+      return [{ call, operation, version: result.version, left: `${result.value}` }]
     if (result.type !== 'written' && result.type !== 'deleted') return []
-    return [{ call, operation, version: result.version }]
+    const left = operation.type === 'set' ? { left: operation.value } : {}
+    return [{ call, operation, version: result.version, ...left }]
   })
 }
 
@@ -156,9 +165,7 @@ function lost(writes: readonly Write[], replicas: readonly Replica[]): readonly 
         return [{ type: 'lost-write', text: `${sentence} nothing there`, calls }]
       }
       const isLost =
-        held.revision < last.version ||
-        (held.revision === last.version &&
-          (last.operation.type === 'delete' || last.operation.value !== held.value))
+        held.revision < last.version || (held.revision === last.version && last.left !== held.value)
       return isLost
         ? [{ type: 'lost-write', text: `${sentence} ${held.value} of revision ${held.revision}`, calls }]
         : []
@@ -166,9 +173,21 @@ function lost(writes: readonly Write[], replicas: readonly Replica[]): readonly 
   )
 }
 
+/** Every node has each counter at the increments that were acknowledged, and at most those of unknown outcome. */
+function miscounts(events: readonly HistoryEvent[], replicas: readonly Replica[]): readonly Violation[] {
+  const tallies = [...talliesOf(events)]
+  return replicas.flatMap(({ node, keys }) =>
+    tallies.flatMap(([key, tally]): Violation[] => {
+      const wrong = miscount(tally, keys.get(key)?.value)
+      return wrong === undefined ? [] : [{ type: 'miscount', text: `${key} at ${node} ${wrong}` }]
+    }),
+  )
+}
+
 /** Every write has a value of its own and a revision of its own: seeing either twice means that one took effect twice. */
 function duplicates(events: readonly HistoryEvent[], writes: readonly Write[]): readonly Violation[] {
   const found: Violation[] = []
+  /** By key and value: counters may well stand at the same number. */
   const values = new Map<string, number>()
   const operations = new Map<number, Operation>()
   const seen = (value: string, version: number | undefined, call: number) => {
@@ -190,8 +209,9 @@ function duplicates(events: readonly HistoryEvent[], writes: readonly Write[]): 
     const operation = operations.get(event.call)
     const { result } = event
     if (operation?.type === 'set' && result.type === 'written')
-      seen(operation.value, result.version, event.call)
-    if (result.type === 'found') seen(result.value, result.version, event.call)
+      seen(`${operation.key} = ${operation.value}`, result.version, event.call)
+    if (result.type === 'found' || result.type === 'counted')
+      seen(`${operation?.key} = ${result.value}`, result.version, event.call)
   }
   const revisions = new Map<number, Write>()
   for (const write of writes) {
@@ -234,7 +254,7 @@ export function longestGap(
 }
 
 function isWritten({ type }: Result): boolean {
-  return type === 'written' || type === 'deleted'
+  return type === 'written' || type === 'deleted' || type === 'counted'
 }
 
 function lastLines(output: string): string {

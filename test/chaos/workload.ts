@@ -2,9 +2,9 @@
 
 import { setTimeout as delay } from 'node:timers/promises'
 import type { History, Invocation } from '../linear/history.ts'
-import type { Condition, Operation, Result } from '../linear/key-value.ts'
+import type { Condition, Result } from '../linear/key-value.ts'
 import { Chance } from '../raft/chance.ts'
-import { type Ending, SdkDoor, useRest, useRestAgain } from './doors.ts'
+import { type Ending, SdkDoor, type Use, useRest, useRestAgain } from './doors.ts'
 import { shuffled } from './fault.ts'
 import type { Ground } from './ground.ts'
 
@@ -14,6 +14,9 @@ export type Surprise = { readonly time: number; readonly client: string; readonl
 /** Keys live for this many calls, so that those of unknown outcome do not gather on one for the whole run. */
 const callsOfKeys = 1200
 const keysAtOnce = 8
+
+/** Keys that are only counted up and read. They stay: what an increment of unknown outcome may have done is as good as another. */
+const counters = ['hits', 'visits']
 
 type WorkloadOptions = {
   readonly seed: number
@@ -42,9 +45,10 @@ export class Workload {
   /** All keys that calls were made on so far. */
   get keys(): readonly string[] {
     const generations = Math.ceil(this.#calls / callsOfKeys)
-    return Array.from({ length: generations * keysAtOnce }, (_, at) =>
+    const named = Array.from({ length: generations * keysAtOnce }, (_, at) =>
       keyName(Math.floor(at / keysAtOnce), at % keysAtOnce),
     )
+    return [...named, ...counters]
   }
 
   start(): void {
@@ -90,7 +94,9 @@ export class Workload {
       // Whoever waited for a slow answer does not catch up in a rush.
       due = Math.max(due, performance.now() - pause) + pause * (0.5 + chance.next())
       const key = keyName(Math.floor(this.#calls++ / callsOfKeys), chance.below(keysAtOnce))
-      const operation = choose(chance, { key, value: `${client}.${turn}`, seen: seen.get(key) })
+      const operation = chance.happens(0.2)
+        ? count(chance)
+        : choose(chance, { key, value: `${client}.${turn}`, seen: seen.get(key) })
       const nodes = shuffled(this.#ground.ids, chance)
       const [node = 'none'] = nodes
       const result =
@@ -102,18 +108,18 @@ export class Workload {
               )
             : await this.#rest(client, node, operation)
       if (result === undefined) await delay(20)
-      else if ('version' in result && result.version !== undefined) seen.set(key, result.version)
-      else seen.delete(key)
+      else if ('version' in result && result.version !== undefined) seen.set(operation.key, result.version)
+      else seen.delete(operation.key)
     }
     await door?.close()
   }
 
-  #rest(client: string, node: string, operation: Operation): Promise<Result | undefined> {
+  #rest(client: string, node: string, operation: Use): Promise<Result | undefined> {
     return this.#record({ client, node, operation }, () => useRest(this.#ground, node, operation))
   }
 
   async #record(
-    what: { readonly client: string; readonly node: string; readonly operation: Operation },
+    what: { readonly client: string; readonly node: string; readonly operation: Use },
     use: () => Promise<Ending>,
   ): Promise<Result | undefined> {
     const invocation = this.#history.invoke(what)
@@ -154,10 +160,15 @@ function keyName(generation: number, at: number): string {
   return `g${generation}-${at}`
 }
 
+function count(chance: Chance): Use {
+  const key = chance.pick(counters)
+  return chance.happens(0.8) ? { type: 'increment', key, by: 1 } : { type: 'get', key }
+}
+
 function choose(
   chance: Chance,
   { key, value, seen }: { readonly key: string; readonly value: string; readonly seen: number | undefined },
-): Operation {
+): Use {
   const draw = chance.next()
   if (draw < 0.4) return { type: 'get', key }
   if (draw < 0.65) return { type: 'set', key, value }

@@ -29,6 +29,8 @@ const set = (value: string, condition?: Condition): Operation => ({
 })
 const remove: Operation = { type: 'delete', key: 'k' }
 const version = (number: number): Condition => ({ type: 'version', version: number })
+const count = (by: number): Operation => ({ type: 'increment', key: 'k', by })
+const touch: Operation = { type: 'touch', key: 'k', ttl: 1000 }
 const absent: Result = { type: 'absent' }
 const written: Result = { type: 'written' }
 const deleted: Result = { type: 'deleted' }
@@ -105,6 +107,26 @@ const good: Record<string, readonly Known[]> = {
     maybe(2, set('2', version(1))),
     call(3, 4, set('3', version(1)), { type: 'refused', version: 2 }),
   ],
+  'increments add up in any order, those of unknown outcome or not': [
+    call(0, 9, count(1), { type: 'counted', value: 3 }),
+    call(0, 9, count(2), { type: 'counted', value: 2 }),
+    maybe(0, count(1)),
+    maybe(0, count(1)),
+    call(10, 11, get, found('4')),
+  ],
+  'a key expires, and whoever reads meanwhile may see it or not': [
+    call(0, 1, set('1'), { type: 'written', version: 1 }),
+    call(2, 9, { type: 'expire', key: 'k' }, { type: 'deleted', version: 2 }),
+    call(3, 4, get, found('1')),
+    call(5, 6, get, absent),
+    call(7, 8, touch, absent),
+  ],
+  'a key that is renewed is the same as before': [
+    call(0, 1, set('1'), { type: 'written', version: 1 }),
+    call(2, 3, touch, { type: 'renewed' }),
+    maybe(2, touch),
+    call(4, 5, get, { type: 'found', value: '1', version: 1 }),
+  ],
   'two versions of concurrent writes come in the other order than their ends': [
     call(0, 3, set('1'), { type: 'written', version: 2 }),
     call(0, 4, set('2'), { type: 'written', version: 1 }),
@@ -113,6 +135,26 @@ const good: Record<string, readonly Known[]> = {
 }
 
 const bad: Record<string, readonly Known[]> = {
+  'an increment that is lost': [
+    call(0, 5, count(1), { type: 'counted', value: 1 }),
+    call(0, 5, count(1), { type: 'counted', value: 1 }),
+  ],
+  'an increment that is counted twice': [
+    call(0, 1, count(1), { type: 'counted', value: 1 }),
+    call(2, 3, get, found('2')),
+  ],
+  'one increment of unknown outcome that is counted twice': [maybe(0, count(1)), call(1, 2, get, found('2'))],
+  'a key that is gone before it expires': [
+    call(0, 1, set('1'), { type: 'written', version: 1 }),
+    call(2, 3, get, absent),
+    call(4, 5, { type: 'expire', key: 'k' }, { type: 'deleted', version: 2 }),
+  ],
+  'a key that is there though it has expired': [
+    call(0, 1, set('1'), { type: 'written', version: 1 }),
+    call(2, 3, { type: 'expire', key: 'k' }, { type: 'deleted', version: 2 }),
+    call(4, 5, get, found('1')),
+  ],
+  'a key that is renewed though it is gone': [call(0, 1, touch, { type: 'renewed' })],
   'a stale read: the older value after the newer was acknowledged': [
     call(0, 1, set('1'), written),
     call(2, 3, set('2'), written),
@@ -216,7 +258,7 @@ describe('a history that no order explains', () => {
 
 const planOf = (lost: fc.Arbitrary<boolean>): fc.Arbitrary<Plan> =>
   fc.record({
-    kind: fc.nat(4),
+    kind: fc.nat(8),
     key: fc.nat(9),
     condition: fc.nat(14),
     before: fc.double({ min: 0, max: 6, noNaN: true }),
@@ -260,7 +302,7 @@ describe('a history made from a store that one client uses at a time', () => {
 })
 
 describe('a history of random answers', () => {
-  const value = fc.constantFrom('x', 'y', 'z')
+  const value = fc.constantFrom('x', '1', '2')
   const number = fc.integer({ min: 1, max: 4 })
   const condition: fc.Arbitrary<Condition | undefined> = fc.oneof(
     { weight: 3, arbitrary: fc.constant(undefined) },
@@ -295,6 +337,15 @@ describe('a history of random answers', () => {
         some.map((rest) => ({ ...deleted, ...rest })),
         refused,
       ),
+    ),
+    fc.tuple(
+      fc.integer({ min: 1, max: 2 }).map(count),
+      fc.tuple(number, some).map(([value, rest]): Result => ({ type: 'counted', value, ...rest })),
+    ),
+    fc.tuple(fc.constant(touch), fc.constantFrom<Result>({ type: 'renewed' }, absent)),
+    fc.tuple(
+      fc.constant<Operation>({ type: 'expire', key: 'k' }),
+      some.map((rest) => ({ ...deleted, ...rest })),
     ),
   )
   const random = fc

@@ -7,7 +7,7 @@ import type { Item, Outcome, Condition as StoreCondition } from '../../src/store
 import type { Change } from '../node/errands.ts'
 import { Chance } from '../raft/chance.ts'
 import type { History, Invocation } from './history.ts'
-import type { Condition, Operation, Result } from './key-value.ts'
+import type { Condition, Operation, Result, Write } from './key-value.ts'
 
 /** A cluster whose nodes serve one store. A call rejects with "… has ended" when its node's process does. */
 export type Served = {
@@ -43,12 +43,15 @@ async function perform(
     if (item === undefined) return { type: 'absent' }
     return { type: 'found', value: Buffer.from(item.value).toString(), version: item.revision }
   }
+  if (operation.type === 'expire') throw new Error('no client asks for an expiry')
   const { outcome } = await town.change(node, changeOf(operation), deadlineMs)
   return resultOf(outcome)
 }
 
 /** An operation that writes, as a town takes it. */
-export function changeOf({ condition, ...change }: Exclude<Operation, { type: 'get' }>): Change {
+export function changeOf(operation: Write): Change {
+  if (operation.type !== 'set' && operation.type !== 'delete') return operation
+  const { condition, ...change } = operation
   return { ...change, conditions: condition === undefined ? [] : [asStored(condition)] }
 }
 
@@ -59,13 +62,18 @@ export function resultOf(outcome: Outcome): Result {
       return { type: 'written', version: outcome.revision, created: outcome.created }
     case 'deleted':
       return { type: 'deleted', version: outcome.revision, existed: outcome.deleted }
+    case 'incremented':
+      return { type: 'counted', value: Number(outcome.value), version: outcome.revision }
+    case 'touched':
+      return { type: 'renewed' }
     case 'refused': {
       const { code, revision } = outcome
+      if (code === 'no-such-key') return { type: 'absent' }
       if (code !== 'condition-failed' || revision === undefined) throw new Error(`refused: ${code}`)
       return { type: 'refused', version: revision }
     }
     default:
-      throw new Error(`a set or delete does not come to ${outcome.type}`)
+      throw new Error(`a write of one key does not come to ${outcome.type}`)
   }
 }
 
@@ -95,13 +103,21 @@ function note(invocation: Invocation, operation: Operation, error: unknown): voi
   } else throw error
 }
 
+/** What clients turn to. */
+export type Habits = {
+  readonly keys: readonly string[]
+  /** Keys that are only counted up and read: none, unless given. */
+  readonly counters?: readonly string[]
+  /** How long a key may last that is set or renewed, in milliseconds: for ever, unless given. */
+  readonly ttls?: readonly number[]
+}
+
 /** Runs clients until `stop`, which resolves when the last answer has come. Their choices follow from the seed. */
 export function runClients(
   place: { readonly town: Served; readonly history: History },
-  options: {
+  options: Habits & {
     readonly seed: number
     readonly clients: number
-    readonly keys: readonly string[]
     /** How long they are ready to wait for an answer, in milliseconds: one of these each time. */
     readonly patience?: readonly number[]
     /** How long they think before the next call at most, in milliseconds. */
@@ -120,8 +136,7 @@ export function runClients(
     for (let turn = 1; !stopping.now; turn++) {
       if (thinkingMs > 0) await sleep(chance.next() * thinkingMs)
       const node = chance.pick(place.town.ids)
-      const key = chance.pick(options.keys)
-      const operation = again ?? choose(chance, { key, value: `${client}-${turn}`, seen: seen.get(key) })
+      const operation = again ?? choose(chance, options, { value: `${client}-${turn}`, seen })
       const result = await use(place, { client, node, operation }, chance.pick(patience))
       // Some try again what was not answered, with another node: as another write, since nothing says it is the same.
       again = result === undefined && chance.happens(0.5) ? operation : undefined
@@ -142,6 +157,23 @@ export function runClients(
 
 /** One of the operations that clients do, mostly ones that can go wrong. */
 export function choose(
+  chance: Chance,
+  { keys, counters = [], ttls = [] }: Habits,
+  { value, seen }: { readonly value: string; readonly seen: ReadonlyMap<string, number> },
+): Operation {
+  if (counters.length > 0 && chance.happens(0.25)) {
+    const key = chance.pick(counters)
+    return chance.happens(0.7) ? { type: 'increment', key, by: 1 } : { type: 'get', key }
+  }
+  const key = chance.pick(keys)
+  if (ttls.length > 0 && chance.happens(0.3)) return { type: 'touch', key, ttl: chance.pick(ttls) }
+  const operation = chooseLasting(chance, { key, value, seen: seen.get(key) })
+  return operation.type === 'set' && ttls.length > 0 && chance.happens(0.7)
+    ? { ...operation, ttl: chance.pick(ttls) }
+    : operation
+}
+
+function chooseLasting(
   chance: Chance,
   { key, value, seen }: { readonly key: string; readonly value: string; readonly seen: number | undefined },
 ): Operation {

@@ -1,5 +1,6 @@
 // Histories made from a store that one thing happens to at a time, so that the truth about them is known.
 
+import assert from 'node:assert/strict'
 import type { Condition, Operation, Result } from './key-value.ts'
 import type { Call } from './model.ts'
 
@@ -27,10 +28,26 @@ class Store {
     return this.#version
   }
 
+  has(key: string): boolean {
+    return this.#items.has(key)
+  }
+
   run(operation: Operation): Result {
     const item = this.#items.get(operation.key)
     if (operation.type === 'get') {
       return item === undefined ? { type: 'absent' } : { type: 'found', ...item }
+    }
+    if (operation.type === 'touch') return { type: item === undefined ? 'absent' : 'renewed' }
+    if (operation.type === 'increment') {
+      const value = Number(item?.value ?? 0) + operation.by
+      const version = ++this.#version
+      this.#items.set(operation.key, { value: String(value), version })
+      return { type: 'counted', value, version }
+    }
+    if (operation.type === 'expire') {
+      assert(item !== undefined, 'only what is there expires')
+      this.#items.delete(operation.key)
+      return { type: 'deleted', version: ++this.#version }
     }
     if (!this.#allows(operation.condition, item?.version)) {
       return { type: 'refused', version: item?.version ?? 0 }
@@ -58,7 +75,7 @@ class Store {
 export function make(plans: readonly Plan[], options: { keys: number; versions: boolean }): Made[] {
   const store = new Store()
   return plans.map((plan, at) => {
-    const operation = operationOf(plan, at, options.keys, store.version)
+    const operation = operationOf(plan, at, { keys: options.keys, store })
     const invoked = at - plan.before
     if (plan.lost) {
       if (plan.effect) store.run(operation)
@@ -69,7 +86,14 @@ export function make(plans: readonly Plan[], options: { keys: number; versions: 
   })
 }
 
-function operationOf(plan: Plan, at: number, keys: number, version: number): Operation {
+function operationOf(
+  plan: Plan,
+  at: number,
+  { keys, store }: { readonly keys: number; readonly store: Store },
+): Operation {
+  const { version } = store
+  // Counters are keys of their own: what is no number cannot be counted up.
+  const counter = `counter-${plan.key % keys}`
   const key = `key-${plan.key % keys}`
   const conditions: (Condition | undefined)[] = [
     undefined,
@@ -79,8 +103,12 @@ function operationOf(plan: Plan, at: number, keys: number, version: number): Ope
     { type: 'version', version: Math.max(1, version - (plan.condition % 3)) },
   ]
   const condition = conditions[plan.condition % conditions.length]
-  const kind = plan.kind % 5
+  const kind = plan.kind % 9
   if (kind < 2) return { type: 'get', key }
+  if (kind === 5) return { type: 'increment', key: counter, by: 1 + (plan.condition % 2) }
+  if (kind === 6) return { type: 'get', key: counter }
+  if (kind === 7) return { type: 'touch', key, ttl: 1000 }
+  if (kind === 8) return store.has(key) && !plan.lost ? { type: 'expire', key } : { type: 'get', key }
   const rest = condition === undefined ? {} : { condition }
   return kind < 4 ? { type: 'set', key, value: `v${at}`, ...rest } : { type: 'delete', key, ...rest }
 }
@@ -92,6 +120,8 @@ function bare(result: Result): Result {
     case 'written':
     case 'deleted':
       return { type: result.type }
+    case 'counted':
+      return { type: 'counted', value: result.value }
     default:
       return result
   }
@@ -110,6 +140,12 @@ export function mutate(calls: readonly Made[], choice: { at: number; how: number
 }
 
 function another(operation: Operation, result: Result, how: number): Result {
+  if (operation.type === 'touch') return { type: how % 2 === 0 ? 'absent' : 'renewed' }
+  if (operation.type === 'expire') return { type: 'deleted', version: 1 + (how % 8) }
+  if (operation.type === 'increment') {
+    const version = how % 2 === 0 ? {} : { version: 1 + (how % 8) }
+    return { type: 'counted', value: 1 + (how % 5), ...version }
+  }
   if (operation.type === 'get') {
     const value = `v${how % 8}`
     return how % 3 === 0

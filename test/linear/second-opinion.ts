@@ -52,6 +52,23 @@ function outcomes(
           agrees(result.version, register.version))
     return fits ? [from] : []
   }
+  if (operation.type === 'touch') {
+    const fits = result === undefined || result.type === (register === undefined ? 'absent' : 'renewed')
+    return fits ? [from] : []
+  }
+  if (operation.type === 'expire') {
+    if (register === undefined || (result !== undefined && result.type !== 'deleted')) return []
+    return versionsAfter(last, result, versions).map((version) => ({ register: undefined, last: version }))
+  }
+  if (operation.type === 'increment') {
+    const value = Number(register?.value ?? 0) + operation.by
+    const fits = result === undefined || (result.type === 'counted' && result.value === value)
+    if (!Number.isSafeInteger(value) || !fits) return []
+    return versionsAfter(last, result, versions).map((version) => ({
+      register: { value: String(value), version },
+      last: version,
+    }))
+  }
   if (!holds(operation.condition, register)) {
     const fits =
       result === undefined || (result.type === 'refused' && result.version === (register?.version ?? 0))
@@ -61,14 +78,17 @@ function outcomes(
   if (result !== undefined && result.type !== (isSet ? 'written' : 'deleted')) return []
   if (result?.type === 'written' && !agrees(result.created, register === undefined)) return []
   if (result?.type === 'deleted' && !agrees(result.existed, register !== undefined)) return []
+  return versionsAfter(last, result, versions).map((version) => ({
+    register: operation.type === 'set' ? { value: operation.value, version } : undefined,
+    last: version,
+  }))
+}
+
+/** The versions that a write may have made. */
+function versionsAfter(last: number, result: Result | undefined, versions: readonly number[]): number[] {
   const answered = result !== undefined && 'version' in result ? result.version : undefined
   const possible = answered === undefined ? [last + sliver, ...versions] : [answered]
-  return possible
-    .filter((version) => version > last)
-    .map((version) => ({
-      register: operation.type === 'set' ? { value: operation.value, version } : undefined,
-      last: version,
-    }))
+  return possible.filter((version) => version > last)
 }
 
 function agrees<T>(answered: T | undefined, actual: T): boolean {
@@ -95,9 +115,9 @@ function versionsIn(calls: readonly Call<Operation, Result>[]): number[] {
   for (const { operation, result } of calls) {
     if (result !== undefined && 'version' in result && result.version !== undefined)
       versions.add(result.version)
-    if (operation.type !== 'get' && operation.condition?.type === 'version') {
-      versions.add(operation.condition.version)
-    }
+    const condition =
+      operation.type === 'set' || operation.type === 'delete' ? operation.condition : undefined
+    if (condition?.type === 'version') versions.add(condition.version)
   }
   return [...versions]
 }

@@ -7,21 +7,19 @@ import { TrivetError } from '../../src/errors.ts'
 import type { Executed } from '../../src/node/surface.ts'
 import type { Once } from '../../src/store/types.ts'
 import { Chance } from '../raft/chance.ts'
-import { changeOf, choose, resultOf, type Served, use } from './clients.ts'
+import { changeOf, choose, type Habits, resultOf, type Served, use } from './clients.ts'
 import type { History } from './history.ts'
-import type { Operation } from './key-value.ts'
+import type { Write } from './key-value.ts'
 
 /** A cluster whose nodes open sessions, of the id given. */
 type Sessions = Served & {
   readonly openSession: (node: string, session: string, deadlineMs: number) => Promise<Executed>
 }
 type Place = { readonly town: Sessions; readonly history: History }
-type Write = Exclude<Operation, { type: 'get' }>
 
-export type StubbornOptions = {
+export type StubbornOptions = Habits & {
   readonly seed: number
   readonly clients: number
-  readonly keys: readonly string[]
   /** How they name their writes: in a session, unless given. */
   readonly by?: Once['type']
   /** How long they wait for one try at most, in milliseconds: one of these each time, by default often not long enough. */
@@ -84,6 +82,8 @@ class Client {
       thinkingMs: 0,
       sleep: delay,
       tries: Number.POSITIVE_INFINITY,
+      counters: [],
+      ttls: [],
       ...options,
     }
     this.#running = running
@@ -92,17 +92,16 @@ class Client {
   }
 
   async run(): Promise<void> {
-    const { keys, thinkingMs, sleep, by } = this.#options
+    const { thinkingMs, sleep, by } = this.#options
     for (let turn = 1; !this.#running.stops; turn++) {
       if (thinkingMs > 0) await sleep(this.#chance.next() * thinkingMs)
       if (by === 'session' && this.#session === undefined) {
         await this.#open()
         continue
       }
-      const key = this.#chance.pick(keys)
       const value = `${this.#name}-${turn}`
-      const operation = choose(this.#chance, { key, value, seen: this.#seen.get(key) })
-      if (operation.type !== 'get') await this.#write(operation)
+      const operation = choose(this.#chance, this.#options, { value, seen: this.#seen })
+      if (operation.type !== 'get' && operation.type !== 'expire') await this.#write(operation)
       else {
         const node = this.#chance.pick(this.#place.town.ids)
         await use(this.#place, { client: this.#name, node, operation }, 100)

@@ -8,7 +8,12 @@ export type Change = {
   readonly key: string
   readonly conditions?: readonly Condition[]
   readonly once?: Once
-} & ({ readonly type: 'set'; readonly value: string } | { readonly type: 'delete' })
+} & (
+  | { readonly type: 'set'; readonly value: string; readonly ttl?: number }
+  | { readonly type: 'delete' }
+  | { readonly type: 'increment'; readonly by: number }
+  | { readonly type: 'touch'; readonly ttl: number }
+)
 
 /** Which store, and by whose right. */
 export type Errand = { readonly token: string; readonly store: string }
@@ -23,12 +28,21 @@ export function changeThrough(
   const { conditions = [], once } = change
   const repeat = once === undefined ? {} : { once }
   const where = { token, store, key: Buffer.from(change.key), conditions, ...repeat } as const
-  return node.execute(
-    change.type === 'set'
-      ? { ...where, type: 'set', value: Buffer.from(change.value), contentType: 'text/plain' }
-      : { ...where, type: 'delete' },
-    wait,
-  )
+  switch (change.type) {
+    case 'set': {
+      const lasting = change.ttl === undefined ? {} : { ttl: change.ttl }
+      const value = Buffer.from(change.value)
+      return node.execute({ ...where, type: 'set', value, contentType: 'text/plain', ...lasting }, wait)
+    }
+    case 'delete':
+      return node.execute({ ...where, type: 'delete' }, wait)
+    case 'increment':
+      return node.execute({ ...where, type: 'increment', delta: BigInt(change.by) }, wait)
+    case 'touch':
+      return node.execute({ ...where, type: 'touch', ttl: change.ttl }, wait)
+    default:
+      throw new Error(`unknown change ${change satisfies never}`)
+  }
 }
 
 /** A linearizable read through a node. */

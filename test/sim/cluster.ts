@@ -8,12 +8,14 @@ import type { Message } from '../../src/raft/types.ts'
 import { StateDamagedError } from '../../src/store/record.ts'
 import type { Item } from '../../src/store/types.ts'
 import type { Served } from '../linear/clients.ts'
+import type { History } from '../linear/history.ts'
 import { type Change, changeThrough, readThrough } from '../node/errands.ts'
 import { MemoryNetwork } from '../node/memory-network.ts'
 import type { Chance } from '../raft/chance.ts'
 import { Machine } from './machine.ts'
 import { Observer } from './observer.ts'
 import type { Plan } from './plan.ts'
+import { Witness } from './witness.ts'
 import type { World } from './world.ts'
 
 const token = createHash('sha256').update('the secret of the simulation').digest('base64url')
@@ -54,6 +56,7 @@ export class Cluster implements Served {
   readonly network: MemoryNetwork
   readonly machines: readonly Machine[]
   readonly observer: Observer
+  readonly witness: Witness
   readonly #chance: Chance
   readonly #founders: readonly string[]
   /** How often each thing happened. */
@@ -70,7 +73,8 @@ export class Cluster implements Served {
   /** Machines whose nodes were to be removed, as long as nobody knows what came of it. */
   readonly leaving = new Set<Machine>()
 
-  constructor(world: World, plan: Plan) {
+  /** `history`: what its clients do and see. */
+  constructor(world: World, plan: Plan, history: History) {
     this.world = world
     this.#chance = world.chance()
     this.electionMs = plan.electionMs
@@ -87,13 +91,16 @@ export class Cluster implements Served {
     })
     const names = Array.from({ length: plan.nodes + plan.spares }, (_, at) => `n${at + 1}`)
     const founders = names.slice(0, plan.nodes)
+    const stores = [{ name: 'default' }]
+    const tokens = [{ name: 'admin', hash: token, principal: { type: 'admin' } }] as const
+    const valueBytes = 4096
     const settingsOf = (id: string): Omit<NodeSettings, 'id'> => ({
       cluster: 'simulated',
       // A node that comes later has itself in its file, and the founders never heard of it.
       nodes: [...new Set([...founders, id])].map(addressOf),
-      stores: [{ name: 'default' }],
-      tokens: [{ name: 'admin', hash: token, principal: { type: 'admin' } }],
-      valueBytes: 4096,
+      stores,
+      tokens,
+      valueBytes,
       heartbeatMs: plan.heartbeatMs,
       electionMs: plan.electionMs,
       foundWithout: [],
@@ -112,7 +119,10 @@ export class Cluster implements Served {
     this.machines = names.map(
       (id) => new Machine({ world, network, id, settings: settingsOf(id), onSentence, onEnd }),
     )
-    this.observer = new Observer(this.machines, founders, world.transcript)
+    const moment = () => history.events.length - 0.5
+    const { transcript } = world
+    this.witness = new Witness({ stores, tokens, valueBytes, moment })
+    this.observer = new Observer(this.machines, { founders, transcript, witness: this.witness })
   }
 
   /** The nodes that clients may turn to: those that take part, while any does. */

@@ -15,8 +15,8 @@ export class Numbers {
   }
 
   /** An entry is committed. */
-  logged(entry: Entry | undefined): void {
-    if (entry?.type !== 'commands') return
+  logged(entry: Entry): void {
+    if (entry.type !== 'commands') return
     for (const { peer, boot, commands } of decodeEntryData(entry.data).batches) {
       for (const { number } of commands) {
         const id = `${peer}/${boot}/${number}`

@@ -6,6 +6,7 @@ import type { PeerMessage } from '../../src/node/transport.ts'
 import type { Entry, HardState, Message } from '../../src/raft/types.ts'
 import { Numbers } from './numbers.ts'
 import type { Transcript } from './transcript.ts'
+import type { Witness } from './witness.ts'
 
 type Inside = NonNullable<Node['inside']>
 type Core = Replica['raft']
@@ -58,8 +59,6 @@ export class Observer {
   readonly #votes = new Map<string, string>()
   /** By index. */
   readonly #committed: (Committed | undefined)[] = []
-  /** By index: the revision of a state that has applied this and no more. */
-  readonly #revisions = new Map<number, number>()
   readonly #seen = new Map<string, Seen>()
   readonly #durable = new Map<string, Durable>()
   /** Machines whose log was harmed and that have not taken part since: what they said before may still be counted. */
@@ -72,11 +71,21 @@ export class Observer {
   /** By index and term. */
   readonly #configurations = new Map<string, Membership & { readonly index: number; readonly term: number }>()
   readonly #numbers = new Numbers()
+  readonly #witness: Witness
   #violation: Violation | undefined
 
-  constructor(machines: readonly Watched[], founders: readonly string[], transcript: Transcript) {
+  constructor(
+    machines: readonly Watched[],
+    options: {
+      readonly founders: readonly string[]
+      readonly transcript: Transcript
+      readonly witness: Witness
+    },
+  ) {
+    const { founders, transcript, witness } = options
     this.#machines = machines
     this.#founders = founders
+    this.#witness = witness
     const peers = machines.filter(({ id }) => founders.includes(id)).map(({ peer }) => peer)
     this.#configurations.set('0/0', { index: 0, term: 0, members: peers, voters: peers, since: new Map() })
     this.#transcript = transcript
@@ -293,13 +302,13 @@ export class Observer {
   #matchLog(machine: Watched, core: Core, from: number): void {
     const { log } = core
     const begin = Math.max(from, log.base.index + 1)
-    if (begin > log.lastIndex) return
-    for (const entry of log.slice(begin, Number.MAX_SAFE_INTEGER) ?? []) {
+    for (const entry of entriesFrom(log, begin)) {
       const key = `${entry.index}/${entry.term}`
       const previousTerm = log.term(entry.index - 1) ?? -1
       const known = this.#known.get(key)
       if (known === undefined) {
         this.#known.set(key, { entry, previousTerm })
+        this.#witness.appended(entry)
         this.#lookAtConfiguration(machine, core, entry)
       } else {
         this.#must(
@@ -396,7 +405,10 @@ export class Observer {
       }
       if (role === 'leader') this.#mustBeDurable(core, index, entryTerm)
       this.#committed[index] = { term: entryTerm, by: term }
-      this.#numbers.logged(this.#known.get(`${index}/${entryTerm}`)?.entry)
+      const entry = this.#known.get(`${index}/${entryTerm}`)?.entry
+      if (entry === undefined) throw new Error(`${index}/${entryTerm} was seen in no log`)
+      this.#numbers.logged(entry)
+      this.#witness.committed(entry)
     }
   }
 
@@ -430,15 +442,12 @@ export class Observer {
   #lookAtState({ id }: Watched, { machine }: Inside): void {
     if (machine === undefined) return
     const { lastApplied, revision } = machine
-    const elsewhere = this.#revisions.get(lastApplied)
-    if (elsewhere === undefined) this.#revisions.set(lastApplied, revision)
-    else {
-      this.#must(
-        elsewhere === revision,
-        'the same entries lead to the same state',
-        () => `${id} has revision ${revision} at ${lastApplied}, others ${elsewhere}`,
-      )
-    }
+    const expected = this.#witness.revisionAt(lastApplied)
+    this.#must(
+      expected === undefined || expected === revision,
+      'the log leads every state to what it says',
+      () => `${id} has revision ${revision} at ${lastApplied}, where the log comes to ${expected}`,
+    )
   }
 
   /** As a message leaves. */
@@ -509,6 +518,15 @@ export class Observer {
     const durable = this.#durableOf(machine)
     if (term >= durable.hardState.term) durable.hardState = { term, votedFor: candidate }
   }
+}
+
+/** From `begin` on, as far as they are in memory: what is not was there before, and was seen then. */
+function entriesFrom(log: Core['log'], begin: number): readonly Entry[] {
+  for (let from = begin; from <= log.lastIndex; from++) {
+    const entries = log.slice(from, Number.MAX_SAFE_INTEGER)
+    if (entries !== undefined) return entries
+  }
+  return []
 }
 
 function isSameEntry(one: Entry, other: Entry): boolean {

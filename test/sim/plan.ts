@@ -16,6 +16,10 @@ export type Plan = {
   /** How many more write in sessions and how many under idempotency keys, sending again what was not answered. */
   readonly stubborn: { readonly session: number; readonly key: number }
   readonly keys: readonly string[]
+  /** Keys that are only counted up. */
+  readonly counters: readonly string[]
+  /** How long keys may last that clients set or renew, in milliseconds; for ever, when there are none. */
+  readonly ttls: readonly number[]
   /** How long clients wait for an answer: one of these each time, in milliseconds. */
   readonly patience: readonly number[]
   /** How long they think before the next call at most, in milliseconds. */
@@ -36,6 +40,8 @@ export function planOf(seed: number): Plan {
   const electionMs = chance.pick([100, 150, 150, 250])
   const appetites = new Map<string, number>()
   const stubborn = new Chance(seed ^ nameHash('stubborn'))
+  const ttls = new Chance(seed ^ nameHash('ttls'))
+  const counters = new Chance(seed ^ nameHash('counters'))
   const plan = {
     nodes: chance.pick([1, 2, 3, 3, 3, 3, 3, 4, 5, 5]),
     spares: new Chance(seed ^ nameHash('spares')).pick([0, 0, 1, 2]),
@@ -50,6 +56,9 @@ export function planOf(seed: number): Plan {
     clients: 1 + chance.below(4),
     stubborn: { session: stubborn.pick([0, 1, 1, 2]), key: stubborn.pick([0, 1]) },
     keys: ['a', 'b', 'c', 'd', 'e'].slice(0, 1 + chance.below(5)),
+    counters: ['n', 'm'].slice(0, counters.pick([0, 1, 1, 2])),
+    // What is due goes about once a second: the shorter keys last, the more of them are renewed when they are found due.
+    ttls: ttls.pick([[], [10, 40], [20, 60, 200], [150, 1000, 60_000]]),
     patience: chance.pick([
       [30, 100, 400],
       [400, 1500],

@@ -5,6 +5,7 @@ import { runClients, use } from '../linear/clients.ts'
 import { callsOf, History } from '../linear/history.ts'
 import { keyValue } from '../linear/key-value.ts'
 import { runStubborn, type Stubborn } from '../linear/stubborn.ts'
+import { miscount, talliesOf } from '../linear/tally.ts'
 import type { Chance } from '../raft/chance.ts'
 import { Cluster } from './cluster.ts'
 import { wipeMost } from './disk-faults.ts'
@@ -45,10 +46,11 @@ const longestMs = 120_000
 export function run({ seed, trace }: RunOptions): Report {
   const world = new World(seed, { trace })
   const plan = planOf(seed)
-  const cluster = new Cluster(world, plan)
+  const history = new History(() => world.now)
+  const cluster = new Cluster(world, plan, history)
   const { observer } = cluster
   let over = false
-  new Story(world, plan, cluster).tell().then(
+  new Story(world, plan, { cluster, history }).tell().then(
     () => {
       over = true
     },
@@ -93,12 +95,16 @@ class Story {
   readonly #history: History
   #faulty = true
 
-  constructor(world: World, plan: Plan, cluster: Cluster) {
+  constructor(
+    world: World,
+    plan: Plan,
+    { cluster, history }: { readonly cluster: Cluster; readonly history: History },
+  ) {
     this.#world = world
     this.#plan = plan
     this.#cluster = cluster
     this.#chance = world.chance()
-    this.#history = new History(() => world.now)
+    this.#history = history
   }
 
   async tell(): Promise<void> {
@@ -122,11 +128,11 @@ class Story {
   }
 
   #haveClients(): { readonly stop: () => Promise<void> } {
-    const { keys, patience, thinkingMs, clients, stubborn, appetite } = this.#plan
+    const { keys, counters, ttls, patience, thinkingMs, clients, stubborn, appetite } = this.#plan
     const place = { town: this.#cluster, history: this.#history }
     const sleep = (ms: number) => this.#world.sleep(ms)
     const seed = this.#chance.below(2 ** 31)
-    const habits = { seed, keys, patience, thinkingMs, sleep }
+    const habits = { seed, keys, counters, ttls, patience, thinkingMs, sleep }
     const plain = runClients(place, { ...habits, clients })
     const clocksJump = appetite('clock jump') > 0
     const inSession = runStubborn(place, { ...habits, clients: stubborn.session, by: 'session', tries })
@@ -210,13 +216,21 @@ class Story {
   /** A last read of every key at every node: what was written late shows, and every node answers. */
   async #readEverywhere(): Promise<void> {
     const place = { town: this.#cluster, history: this.#history }
+    const { observer } = this.#cluster
+    const tallies = talliesOf(this.#history.events)
     for (const { id } of this.#cluster.sound) {
-      for (const key of this.#plan.keys) {
+      for (const key of [...this.#plan.keys, ...this.#plan.counters]) {
         const operation = { type: 'get', key } as const
         const result = await use(place, { client: 'last', node: id, operation }, recoveryMs)
-        if (result === undefined) this.#cluster.observer.accuse('progress: every node answers a read', id)
+        if (result === undefined) observer.accuse('progress: every node answers a read', id)
+        const tally = tallies.get(key)
+        if (tally === undefined) continue
+        const wrong = miscount(tally, result?.type === 'found' ? result.value : undefined)
+        if (wrong !== undefined) observer.accuse('counters count every increment once', `${key} ${wrong}`)
       }
     }
+    const counted = [...tallies.values()].reduce((sum, { acknowledged }) => sum + acknowledged, 0)
+    this.#cluster.counts.set('increments', counted)
   }
 
   /** All replicas come to hold the same, in every replicated row. */
@@ -240,10 +254,17 @@ class Story {
     })
     const found = await differences(levels)
     if (found !== undefined) this.#cluster.observer.accuse('all replicas hold the same', found)
+    const [first] = insides
+    if (first === undefined) return
+    const { items } = await first.machine.list({ store: 'default', limit: 1000, maxBytes: 2 ** 20 })
+    const wrong = this.#cluster.witness.difference(items)
+    if (wrong !== undefined) this.#cluster.observer.accuse('the log leads every state to what it says', wrong)
   }
 
   #judge(): void {
-    const calls = callsOf(this.#history.events)
+    const { expiries } = this.#cluster.witness
+    const calls = [...callsOf(this.#history.events), ...expiries]
+    this.#cluster.counts.set('expired keys', expiries.length)
     this.#cluster.counts.set('operations', calls.length)
     this.#cluster.counts.set('unknown outcomes', calls.filter(({ result }) => result === undefined).length)
     const verdict = check(keyValue, calls)

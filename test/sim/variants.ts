@@ -342,6 +342,57 @@ export const variants: readonly Variant[] = [
     `  return pending.attempts.length > 1
     ? new TrivetError(`,
   ),
+  // ── what expires ───────────────────────────────────────────────────────────────────────────────────────────────
+  {
+    name: 'expires by the clock of whoever leads',
+    edits: [
+      {
+        file: 'node/node.ts',
+        find: 'new ExpiryKeeper({ replica, now: parts.surroundings.now, logger })',
+        replace: 'new ExpiryKeeper({ replica, now: parts.surroundings.now, logger, clock: parts.clock })',
+      },
+      {
+        file: 'node/expiry-keeper.ts',
+        find: 'const stamp = replica.stamp()',
+        replace: 'const stamp = this.#options.clock()',
+      },
+      {
+        file: 'store/state-apply.ts',
+        find: 'if (before.expires === undefined || before.expires > this.#stamp) continue',
+        replace: 'if (before.expires === undefined) continue',
+      },
+    ],
+    seed: 1,
+  },
+  {
+    name: 'hides what has expired by its own clock',
+    edits: [
+      {
+        file: 'node/node.ts',
+        find: '    this.#parts = parts\n',
+        replace: '    this.#parts = parts\n    this.#state.clock = parts.clock\n',
+      },
+      {
+        file: 'node/node-state.ts',
+        find: '    return this.#shown().get(store, key)',
+        replace: `    const item = await this.#shown().get(store, key)
+    return item?.expires !== undefined && item.expires <= this.clock() ? undefined : item`,
+      },
+    ],
+    seed: 1,
+  },
+  one(
+    'expires what was renewed after it was found due',
+    'store/state-apply.ts',
+    'if (before.expires === undefined || before.expires > this.#stamp) continue',
+    'if (before.expires === undefined) continue',
+  ),
+  one(
+    'leaves what is renewed to expire when it was to before',
+    'store/state-changes.ts',
+    'if (before?.expires === after?.expires && before?.revision === after?.revision) return',
+    'if (before?.revision === after?.revision) return',
+  ),
   // ── members ────────────────────────────────────────────────────────────────────────────────────────────────────
   one(
     'changes its members twice at once',

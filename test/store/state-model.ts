@@ -7,6 +7,7 @@ import type {
   Command,
   CommandBatch,
   Due,
+  Founding,
   Item,
   KeyCommand,
   Once,
@@ -30,7 +31,7 @@ export function text(bytes: Uint8Array): string {
   return Buffer.from(bytes).toString('latin1')
 }
 
-type ModelRecord = {
+export type ModelRecord = {
   readonly value: string
   readonly contentType: string
   readonly revision: number
@@ -45,6 +46,8 @@ type ModelStore = {
   dropped: boolean
   records: Map<string, ModelRecord>
 }
+
+type Founded = Pick<Founding, 'stores' | 'tokens' | 'valueBytes' | 'foundedAt'>
 
 type ModelSession = { owner: string; used: number; floor: number; outcomes: Map<number, Outcome> }
 type ModelKey = { readonly at: number; readonly digest: string; readonly outcome: Outcome }
@@ -73,20 +76,29 @@ const never = 2 ** 48 - 2
 
 export class Model {
   revision = 0
-  time = founding.foundedAt
+  time: number
   readonly changes: ModelChange[] = []
-  tokens: Token[] = [...founding.tokens]
-  stores: ModelStore[] = founding.stores.map((definition, at) => ({
-    number: at + 1,
-    definition,
-    dropped: false,
-    records: new Map(),
-  }))
-  #nextStore = founding.stores.length + 1
+  tokens: Token[]
+  stores: ModelStore[]
+  readonly #valueBytes: number
+  #nextStore: number
   /** None is ever taken away: what is over is over by its time. */
   readonly #sessions = new Map<string, ModelSession>()
   readonly #keys = new Map<string, ModelKey>()
   readonly #origins = new Map<string, { boot: number; floor: number; outcomes: Map<number, Outcome> }>()
+
+  constructor(founded: Founded = founding) {
+    this.time = founded.foundedAt
+    this.tokens = [...founded.tokens]
+    this.stores = founded.stores.map((definition, at) => ({
+      number: at + 1,
+      definition,
+      dropped: false,
+      records: new Map(),
+    }))
+    this.#nextStore = founded.stores.length + 1
+    this.#valueBytes = founded.valueBytes
+  }
 
   hear({ peer, boot, acked, commands }: CommandBatch) {
     let origin = this.#origins.get(peer)
@@ -237,7 +249,7 @@ export class Model {
     }
     const found = this.#find(token, command.store)
     if (found === undefined) return { type: 'refused', code: 'no-such-store' }
-    const limit = found.store.definition.maxValueBytes ?? founding.valueBytes
+    const limit = found.store.definition.maxValueBytes ?? this.#valueBytes
     if (command.type === 'set' && command.value.length > limit) {
       return { type: 'refused', code: 'value-too-large', limit }
     }
@@ -309,7 +321,7 @@ export class Model {
     }
     const key = within + text(operation.key)
     const present = records.get(key)
-    const limit = definition.maxValueBytes ?? founding.valueBytes
+    const limit = definition.maxValueBytes ?? this.#valueBytes
     switch (operation.type) {
       case 'get':
         return { type: 'get', item: present && itemOf(operation.key, present) }
