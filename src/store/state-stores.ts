@@ -24,6 +24,11 @@ export type OpenStore = {
 /** No name of a store has a colon. */
 const appName = 'app:'
 
+/** The store of an app, as it is made. */
+export function appStore(app: string): StoreDefinition {
+  return { name: appName + app }
+}
+
 export class StoreTable {
   readonly #named = new Map<string, OpenStore>()
   readonly #apps = new Map<string, OpenStore>()
@@ -138,7 +143,7 @@ export class StoreTable {
   }
 
   createForApp(app: string): void {
-    this.create({ name: appName + app })
+    this.create(appStore(app))
   }
 
   /** Nobody can open it from now on; its records stay until they are collected. */
