@@ -18,7 +18,7 @@ export const maxValueBytes = 64 * 1_024 * 1_024
 export const holderPattern = '^[!-~]{1,128}$'
 
 /** The longest time to live: 3,650 days, in milliseconds. */
-export const maxTtl = 3_650 * 86_400_000
+export { maxTtlMs as maxTtl } from '../store/command-shapes.ts'
 
 const name = new RegExp(namePattern)
 const title = new RegExp(titlePattern)
