@@ -366,6 +366,13 @@ describe.each(modes())('the store of Mattermost apps, %s,', (_, settings) => {
     expect(await site.get('/B/k')).toBe('{}')
   })
 
+  it('is the one store self that its tokens may open on /v1', async () => {
+    const asked = { token: secretOf('ann') }
+    const self = { name: 'self', maxValueBytes: 65_536 }
+    expect((await site.self('GET', '')).json).toEqual(self)
+    expect((await ask(site.nodes.next(), 'GET', '/v1/stores', asked)).json).toEqual({ stores: [self] })
+  })
+
   it('shares its keys with the store self of /v1', async () => {
     await site.set('/shared', '{"a":1}')
     await site.set('/ns/shared', '2')
