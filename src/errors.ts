@@ -10,7 +10,7 @@ const table = {
   'access-denied': [403, 'Not granted to this token'],
   'no-such-key': [404, 'No such key'],
   'no-such-store': [404, 'No such store'],
-  'not-found': [404, 'No such route'],
+  'not-found': [404, 'Not found'],
   'method-not-allowed': [405, 'This method is not served here'],
   'request-timeout': [408, 'The request did not arrive in time'],
   'store-exists': [409, 'The store exists'],

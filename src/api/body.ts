@@ -10,7 +10,7 @@ export const bodiesBound = 128 * 1024 * 1024
 /** Unread bodies up to this are taken off the connection by Node itself, so that it can be used again. */
 const smallBody = 64 * 1024
 
-/** How much of a refused body is still taken, and for how long, so that the client reads the refusal before the end. */
+/** How much of a refused body is still taken, and how long the client has to stop, so that it reads the refusal before the end. */
 const lingerBytes = 16 * 1024 * 1024
 const lingerMs = 2000
 
@@ -117,6 +117,24 @@ export function startBody(message: IncomingMessage): void {
   hesitant.delete(message)
 }
 
+/** What ends each body that takes too long. */
+const clocks = new WeakMap<IncomingMessage, NodeJS.Timeout>()
+
+/** Gives the body of a request its time, in milliseconds. `late` is called when it has not come whole by then. */
+export function startClock(message: IncomingMessage, ms: number, late: () => void): void {
+  if (declaredLength(message) === 0) return
+  const timer = setTimeout(() => {
+    if (!message.complete) late()
+  }, ms).unref()
+  clocks.set(message, timer)
+  message.once('close', () => clearTimeout(timer))
+}
+
+/** Lets a body take as long as it keeps coming: for one that is taken in as it comes. A connection that falls silent ends all the same. */
+export function stopClock(message: IncomingMessage): void {
+  clearTimeout(clocks.get(message))
+}
+
 /** Whether more of this request may come than Node should silently take off the connection. */
 export function hasUnreadBody(message: IncomingMessage): boolean {
   if (message.complete) return false
@@ -151,8 +169,11 @@ export function answerUnread(
   }
   const onData = (chunk: Buffer): void => {
     taken += chunk.length
-    if (taken > lingerBytes) finish()
+    // A client that cannot send on finds the time to read.
+    if (taken > lingerBytes) message.pause()
   }
   const timer = setTimeout(finish, lingerMs)
   message.on('data', onData).on('end', finish).on('close', finish).on('error', finish)
+  // Whoever has read its beginning may have left it paused.
+  message.resume()
 }

@@ -99,13 +99,19 @@ export class Connections {
     return this.#open.get(message.socket)?.gone.signal ?? never
   }
 
-  /**
-   * Bytes on a socket were no request, or did not come in time. They are answered, but never in the place of an answer
-   * that an earlier request on this socket still waits for.
-   */
+  /** Bytes on a socket were no request, or a head that did not come in time. */
   failed(error: NodeJS.ErrnoException, socket: Duplex): void {
+    this.#refuse(socket, this.#judge(error))
+  }
+
+  /** A body did not come whole in the time it has. */
+  late(socket: Duplex): void {
+    this.#refuse(socket, tooLate())
+  }
+
+  /** Answers what is no whole request, but never in the place of an answer that an earlier one on this socket still waits for. */
+  #refuse(socket: Duplex, refusal: TrivetError | undefined): void {
     const connection = this.#open.get(socket)
-    const refusal = this.#judge(error)
     if (connection === undefined || refusal === undefined) {
       socket.destroy()
       return
@@ -142,7 +148,7 @@ export class Connections {
   #judge(error: NodeJS.ErrnoException): TrivetError | undefined {
     switch (error.code) {
       case 'ERR_HTTP_REQUEST_TIMEOUT':
-        return new TrivetError('request-timeout', 'The request did not arrive whole in the time it has')
+        return tooLate()
       case 'HPE_HEADER_OVERFLOW':
         return new TrivetError(
           'headers-too-large',
@@ -157,4 +163,8 @@ export class Connections {
           : undefined
     }
   }
+}
+
+function tooLate(): TrivetError {
+  return new TrivetError('request-timeout', 'The request did not arrive whole in the time it has')
 }

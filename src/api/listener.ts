@@ -6,7 +6,7 @@ import https from 'node:https'
 import { createSecureContext } from 'node:tls'
 import { TrivetError } from '../errors.ts'
 import type { Answers } from './answers.ts'
-import { noteHesitant } from './body.ts'
+import { noteHesitant, startClock } from './body.ts'
 import { Connections } from './connections.ts'
 
 /** The request line and all headers together: room for a key of 4,096 bytes, each percent-encoded. In bytes. */
@@ -22,7 +22,7 @@ export type TlsPair = { readonly cert: Buffer; readonly key: Buffer }
 export type ListenerTimes = {
   /** To send a request's headers. */
   readonly headers: number
-  /** To send a whole request. */
+  /** To send the body of a request, but for one that is taken in as it comes, such as a restore. */
   readonly request: number
   /** To come with another request on the same connection. */
   readonly idle: number
@@ -51,6 +51,7 @@ export function createListener(options: {
   })
   const onRequest = (message: IncomingMessage, response: ServerResponse): void => {
     connections.began(message, response)
+    startClock(message, times.request, () => connections.late(message.socket))
     connections.inTurn(message, () => begin(message, response))
   }
   const begin = (message: IncomingMessage, response: ServerResponse): void => {
@@ -64,7 +65,8 @@ export function createListener(options: {
   const settings: http.ServerOptions = {
     maxHeaderSize: maxHeaderBytes,
     headersTimeout: times.headers,
-    requestTimeout: times.request,
+    // Node's would end long uploads too: each body has a clock of its own.
+    requestTimeout: 0,
     keepAliveTimeout: times.idle,
     connectionsCheckingInterval: Math.min(checkEveryMs, times.headers),
     // Its own refusal would be an empty one; ours is above.

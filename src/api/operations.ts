@@ -136,9 +136,11 @@ function operationOf(fields: Raw, type: Operation['type'], rules: ReadingRules):
 /** The moment at which a set is to expire, in the place of a `ttl`. */
 function readUntil(fields: Raw): { readonly ttl?: Until } {
   if (fields['expires'] === undefined) return {}
-  const until = Date.parse(text(fields, 'expires'))
-  const isMoment = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,3})?Z$/.test(text(fields, 'expires'))
-  if (!isMoment || Number.isNaN(until) || until < 1) {
+  const said = text(fields, 'expires')
+  const until = Date.parse(said)
+  const isMoment = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,3})?Z$/.test(said) && until >= 1
+  // A day that the month has not is read as one of the next.
+  if (!isMoment || !new Date(until).toISOString().startsWith(said.slice(0, 19))) {
     throw invalid('expires', 'expires is a moment in UTC such as 2027-01-31T12:00:00.000Z')
   }
   if (fields['ttl'] !== undefined) throw invalid('expires', 'A set has a ttl or expires, not both')

@@ -28,13 +28,15 @@ export const compileValidator: FastifySchemaCompiler<TSchema> = ({ schema, httpP
       error:
         fault === undefined
           ? new TrivetError('invalid-request', 'The request is not valid')
-          : faultError(fault, word),
+          : faultError(fault, word, schema),
     }
   }
 }
 
 type Fault = {
   readonly keyword: string
+  /** Where the schema lies that is not met: `#/properties/limit`. */
+  readonly schemaPath: string
   readonly instancePath: string
   readonly params: object
   readonly message: string
@@ -45,7 +47,7 @@ function rank(keyword: string): number {
   return keyword === 'additionalProperties' || keyword === 'required' ? 0 : 1
 }
 
-function faultError(fault: Fault, word: string): TrivetError {
+function faultError(fault: Fault, word: string, schema: TSchema): TrivetError {
   const path = fault.instancePath.slice(1).replaceAll('/', '.')
   const within = (name: string): string => (path === '' ? name : `${path}.${name}`)
   const [unknown] = names(fault.params, 'additionalProperties')
@@ -59,9 +61,25 @@ function faultError(fault: Fault, word: string): TrivetError {
     return new TrivetError('invalid-request', `The ${word} ${field} is missing`, { field })
   }
   if (path === '') return new TrivetError('invalid-request', `The body ${fault.message}`, { field: 'body' })
-  return new TrivetError('invalid-request', `The ${word} ${path} ${fault.message}${allowed(fault.params)}`, {
+  const more = fault.keyword === 'pattern' ? described(schema, fault.schemaPath) : allowed(fault.params)
+  return new TrivetError('invalid-request', `The ${word} ${path} ${fault.message}${more}`, {
     field: path,
+    limit: limitOf(fault.params),
   })
+}
+
+/** The number that a value or its length went beyond. */
+function limitOf(params: object): number | undefined {
+  return 'limit' in params && typeof params.limit === 'number' ? params.limit : undefined
+}
+
+/** What the schema at this place says of itself: few people read patterns. */
+function described(schema: object, path: string): string {
+  let at: unknown = schema
+  for (const step of path.split('/').slice(1)) {
+    at = isObject(at) ? Object.entries(at).find(([name]) => name === step)?.[1] : undefined
+  }
+  return isObject(at) && 'description' in at ? ` (${String(at.description)})` : ''
 }
 
 function names(params: object, name: string): readonly string[] {

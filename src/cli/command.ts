@@ -35,13 +35,17 @@ export async function withClientOf(
   await use(client)
 }
 
-/** Where a command goes that writes to standard output what it is told there. */
-export async function connectionOf(options: ConnectionOptions): Promise<Connection> {
-  // A reader that has seen enough (`trivet keys | head`) is no failure.
+/** A reader of standard output that has seen enough (`trivet keys | head`) is no failure: the command is done then. */
+export function endWithReader(): void {
   process.stdout.once('error', (error) => {
     if ('code' in error && error.code === 'EPIPE') process.exit(0)
     throw error
   })
+}
+
+/** Where a command goes that writes to standard output what it is told there. */
+export async function connectionOf(options: ConnectionOptions): Promise<Connection> {
+  endWithReader()
   return findConnection(options, process.env)
 }
 

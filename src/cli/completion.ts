@@ -2,7 +2,7 @@
 
 import { Argument, type Command } from 'commander'
 
-import { example } from './command.ts'
+import { endWithReader, example } from './command.ts'
 
 const shells = ['bash', 'zsh', 'fish'] as const
 type Shell = (typeof shells)[number]
@@ -19,6 +19,7 @@ export function addCompletionCommand(program: Command): void {
     )
     .addHelpText('after', example('completion bash > ~/.local/share/bash-completion/completions/trivet'))
     .action((shell: Shell) => {
+      endWithReader()
       process.stdout.write(scripts[shell](entriesOf(program)))
     })
 }

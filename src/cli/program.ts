@@ -9,6 +9,7 @@ import { version } from '../version.ts'
 import { addAppCommands } from './apps.ts'
 import { addBackupCommands } from './backup.ts'
 import { addClusterCommands } from './cluster.ts'
+import { endWithReader } from './command.ts'
 import { addCompletionCommand } from './completion.ts'
 import { addCounterCommands } from './counters.ts'
 import { addDataCommands } from './data.ts'
@@ -48,6 +49,10 @@ export function createProgram(complain: (sentence: string) => void, end: (status
     .exitOverride()
     // One sentence, whatever commander would spread over lines.
     .configureOutput({
+      writeOut: (text) => {
+        endWithReader()
+        process.stdout.write(text)
+      },
       outputError: (text) =>
         complain(
           text

@@ -7,6 +7,7 @@ import { type Api, createApi } from '../api/server.ts'
 import { type ClusterConfig, loadConfig, type NodeConfig } from '../node/config.ts'
 import { openNode } from '../node/open.ts'
 import { peerKeyPath, readPeerKey } from '../node/peer-key.ts'
+import { type NodeSettings, settingsOf } from '../node/settings.ts'
 import { checkListening, tcpAddress } from './ports.ts'
 import { refuseRunning, runService, type Service } from './service.ts'
 
@@ -21,23 +22,14 @@ export type StartOptions = {
 /** Runs a node until it is told to stop; returns the exit status. Rejects with an operator's sentence. */
 export async function start(options: StartOptions): Promise<number> {
   const config = loadConfig(options.config, process.env)
-  const own = config.nodes.find(({ id }) => id === options.node)
-  const ids = config.nodes.map(({ id }) => id).join(', ')
-  if (own === undefined)
-    throw new Error(`${options.config} has no node ${options.node}; its nodes are ${ids}.`)
-  for (const absent of options.foundWithout) {
-    if (!config.nodes.some(({ id }) => id === absent)) {
-      throw new Error(`--found-without ${absent}: ${options.config} has no such node; its nodes are ${ids}.`)
-    }
-    if (absent === own.id) throw new Error(`--found-without ${absent} names this very node.`)
-  }
+  const { own, settings } = settingsOf(config, { id: options.node, foundWithout: options.foundWithout })
   const data = options.data ?? own.data
   await checkSurroundings(config, own, { data, configPath: options.config })
   return runService({
     id: own.id,
     data,
     shutdownDelayMs: config.http.shutdownDelay,
-    begin: (parts) => begin({ config, own, data, foundWithout: options.foundWithout, ...parts }),
+    begin: (parts) => begin({ config, own, settings, data, ...parts }),
   })
 }
 
@@ -73,24 +65,14 @@ async function checkSurroundings(
 async function begin(options: {
   readonly config: ClusterConfig
   readonly own: NodeConfig
+  readonly settings: NodeSettings
   readonly data: string
-  readonly foundWithout: readonly string[]
   readonly logger: Logger
   readonly onFatal: (error: Error) => void
 }): Promise<Service> {
-  const { config, own, data, foundWithout, logger, onFatal } = options
+  const { config, own, settings, data, logger, onFatal } = options
   const node = await openNode({
-    settings: {
-      id: own.id,
-      cluster: config.cluster,
-      nodes: config.nodes.map(({ id, peer, http, p2p }) => ({ id, peer, http, p2p })),
-      stores: config.stores,
-      tokens: config.tokens,
-      valueBytes: config.limits.valueBytes,
-      heartbeatMs: config.raft.heartbeat,
-      electionMs: config.raft.election,
-      foundWithout,
-    },
+    settings,
     data,
     listen: own.listen.p2p,
     logger,

@@ -6,6 +6,7 @@ import { TrivetError } from '../errors.ts'
 import { type ClusterConfig, loadConfig } from '../node/config.ts'
 import type { Node as ClusterNode } from '../node/node.ts'
 import { openNode } from '../node/open.ts'
+import { settingsOf } from '../node/settings.ts'
 import type { ClusterStatus } from '../node/surface.ts'
 import { type Duration, toMilliseconds } from '../sdk/duration.ts'
 import { closed, StoreHandle } from '../sdk/store.ts'
@@ -67,24 +68,13 @@ export class Node implements AsyncDisposable {
     const { environment = process.env } = options
     const config =
       typeof options.config === 'string' ? loadConfig(options.config, environment) : options.config
-    const own = config.nodes.find(({ id }) => id === options.node)
-    if (own === undefined) {
-      const ids = config.nodes.map(({ id }) => id).join(', ')
-      throw new Error(`${config.path} has no node ${options.node}; its nodes are ${ids}.`)
-    }
+    const { own, settings } = settingsOf(config, {
+      id: options.node,
+      foundWithout: options.foundWithout ?? [],
+    })
     const timeoutMs = toMilliseconds(options.timeout ?? '5s', 'timeout')
     const node = await openNode({
-      settings: {
-        id: own.id,
-        cluster: config.cluster,
-        nodes: config.nodes.map(({ id, peer, http, p2p }) => ({ id, peer, http, p2p })),
-        stores: config.stores,
-        tokens: config.tokens,
-        valueBytes: config.limits.valueBytes,
-        heartbeatMs: config.raft.heartbeat,
-        electionMs: config.raft.election,
-        foundWithout: options.foundWithout ?? [],
-      },
+      settings,
       data: options.data ?? own.data,
       listen: own.listen.p2p,
       logger: options.logger ?? pino({ level: 'silent' }),

@@ -89,7 +89,7 @@ export class ClusterView {
         peer: member.peer,
         http: member.http,
         p2p: member.p2p,
-        role: status === undefined ? 'unknown' : member.voter ? status.role : 'learner',
+        role: roleOf(member, status, options.own.term),
         voter: member.voter,
         version: status?.version,
         term: status?.term,
@@ -109,4 +109,10 @@ export class ClusterView {
     const heard = this.#heard.get(peer)
     return heard !== undefined && this.#now() - heard.at <= freshMs ? heard : undefined
   }
+}
+
+/** Who led in a term before this node's does so no more, and has not said yet what it is now. */
+function roleOf({ voter }: Member, status: Status | undefined, ownTerm: number): MemberStatus['role'] {
+  if (status === undefined || (status.role === 'leader' && status.term < ownTerm)) return 'unknown'
+  return voter ? status.role : 'learner'
 }

@@ -4,6 +4,7 @@ import { randomBytes } from 'node:crypto'
 import type { Member, MemberId } from '../raft/types.ts'
 import { commandVersion } from '../store/commands.ts'
 import type { Founding, StateReader, StoreDefinition, Token } from '../store/types.ts'
+import type { ClusterConfig, NodeConfig } from './config.ts'
 
 /** One node of the configuration file. */
 export type NodeAddress = {
@@ -28,6 +29,37 @@ export type NodeSettings = {
   readonly electionMs: number
   /** Nodes of the file to found the cluster without. */
   readonly foundWithout: readonly string[]
+}
+
+/** What the file says of the node with this id. Throws an operator's sentence where it has no such node. */
+export function settingsOf(
+  config: ClusterConfig,
+  { id, foundWithout }: { readonly id: string; readonly foundWithout: readonly string[] },
+): { readonly own: NodeConfig; readonly settings: NodeSettings } {
+  const own = config.nodes.find((node) => node.id === id)
+  const ids = config.nodes.map((node) => node.id)
+  if (own === undefined) throw new Error(`${config.path} has no node ${id}; its nodes are ${ids.join(', ')}.`)
+  for (const absent of foundWithout) {
+    if (absent === id)
+      throw new Error(`The cluster cannot be founded without ${absent}: that is this very node.`)
+    if (!ids.includes(absent)) {
+      throw new Error(
+        `The cluster cannot be founded without ${absent}: ${config.path} has no such node; its nodes are ${ids.join(', ')}.`,
+      )
+    }
+  }
+  const settings = {
+    id,
+    cluster: config.cluster,
+    nodes: config.nodes.map(({ id, peer, http, p2p }) => ({ id, peer, http, p2p })),
+    stores: config.stores,
+    tokens: config.tokens,
+    valueBytes: config.limits.valueBytes,
+    heartbeatMs: config.raft.heartbeat,
+    electionMs: config.raft.election,
+    foundWithout,
+  }
+  return { own, settings }
 }
 
 /** A new founding, for the nodes of the file with these ids. `now`: milliseconds since the epoch; the cluster id is random unless given. */

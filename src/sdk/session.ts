@@ -175,7 +175,7 @@ class Opened {
       }
       const wake = (turn: Turn): void => settle(() => resolve(turn))
       const onAbort = (): void => settle(() => reject(signal?.reason))
-      const timer = setTimeout(() => wake('late'), deadline - performance.now())
+      const timer = setTimeout(() => wake('late'), Math.max(0, deadline - performance.now()))
       signal?.addEventListener('abort', onAbort, { once: true })
       this.#waiting.add(wake)
     })

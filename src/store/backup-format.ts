@@ -4,7 +4,7 @@ import { crc32 } from 'node:zlib'
 import { TrivetError } from '../errors.ts'
 import { asBuffer } from './record.ts'
 import { hashRow, RowSum } from './state-digest.ts'
-import type { Holder, Principal, StoreDefinition, Token } from './types.ts'
+import type { Holder, Item, Principal, StoreDefinition, Token } from './types.ts'
 
 // Integers are big-endian.
 //
@@ -43,16 +43,7 @@ export type BackupHeader = {
 
 type BackupEnd = { readonly rows: number; readonly digest: string }
 
-export type BackupRow = {
-  readonly store: number
-  readonly key: Uint8Array
-  readonly value: Uint8Array
-  readonly contentType: string
-  readonly revision: number
-  readonly createdRevision: number
-  /** Milliseconds since the epoch. */
-  readonly expires: number | undefined
-}
+export type BackupRow = Item & { readonly store: number }
 
 /** What a reader gets, in this order: one header, rows, one end. The bytes of a frame are views. */
 export type BackupPart =

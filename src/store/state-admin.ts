@@ -4,6 +4,7 @@ import assert from 'node:assert/strict'
 import type { ErrorCode } from '../errors.ts'
 import { maxTtlMs } from './command-shapes.ts'
 import { covers } from './grants.ts'
+import { isHolder, isName, isTitle } from './names.ts'
 import { lastExpiry } from './state-rows.ts'
 import { type StoreTable, storeBounds } from './state-stores.ts'
 import { mostTokens, type TokenTable } from './state-tokens.ts'
@@ -26,18 +27,7 @@ export type AdminDecision = { readonly outcome: Outcome; readonly carryOut: (() 
 /** The store that is always there. */
 const protectedStore = 'default'
 
-const storeName = /^(?=.{1,63}$)[a-z][a-z0-9]*([-_][a-z0-9]+)*$/
-const tokenName = /^[!-~]([ -~]{0,61}[!-~])?$/
 const tokenHash = /^[\w-]{43}$/
-const holderName = /^[!-~]{1,128}$/
-
-export function isStoreName(text: string): boolean {
-  return storeName.test(text)
-}
-
-export function isTokenName(text: string): boolean {
-  return tokenName.test(text)
-}
 
 export function decideAdmin(command: AdminCommand, administered: Administered): AdminDecision {
   switch (command.type) {
@@ -75,7 +65,7 @@ function createStore(
 ): AdminDecision {
   if (!isAdmin(token)) return refused('access-denied')
   const { name, ttl = 1, maxValueBytes = valueBytes } = definition
-  if (!storeName.test(name)) return refused('invalid-request')
+  if (!isName(name)) return refused('invalid-request')
   if (ttl < 1 || ttl > maxTtlMs) return refused('invalid-request', { limit: maxTtlMs })
   if (maxValueBytes < 1 || maxValueBytes > valueBytes)
     return refused('invalid-request', { limit: valueBytes })
@@ -99,7 +89,7 @@ function mintToken(minted: Minted, administered: Administered): AdminDecision {
   if (!mayMint(token.principal, principal)) return refused('access-denied')
   const expires = expiryOf(minted, administered)
   if (expires === 'too long') return refused('access-denied')
-  const isValid = tokenName.test(name) && tokenHash.test(hash) && isWhole(principal)
+  const isValid = isTitle(name) && tokenHash.test(hash) && isWhole(principal)
   if (!isValid || minted.ttl === 0 || (minted.ttl ?? 0) > maxTtlMs) return refused('invalid-request')
   if (tokens.hasName(name) || tokens.get(hash) !== undefined) return refused('token-exists')
   if (tokens.size >= mostTokens) return refused('overloaded', { limit: mostTokens, field: 'tokens' })
@@ -138,9 +128,9 @@ function expiryOf({ ttl }: Minted, { token, tokens, time }: Administered): numbe
 }
 
 function isWhole(principal: Principal): boolean {
-  if (principal.type === 'component') return principal.grants.every(({ store }) => storeName.test(store))
+  if (principal.type === 'component') return principal.grants.every(({ store }) => isName(store))
   if (principal.type !== 'app') return true
-  return holderName.test(principal.app) && holderName.test(principal.holder.id)
+  return isHolder(principal.app) && isHolder(principal.holder.id)
 }
 
 /** Of this name and under this token's rule: an administrator's are all, a component's those it minted and these minted. */

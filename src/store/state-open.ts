@@ -29,6 +29,7 @@ import {
   unknownRanges,
 } from './state-rows.ts'
 import { Sessions } from './state-sessions.ts'
+import { appStore } from './state-stores.ts'
 import { lastBatch, type StateLevel } from './state-writer.ts'
 import type { Founding, Token } from './types.ts'
 
@@ -155,13 +156,15 @@ export async function loadState(level: StateLevel, founding: Founding): Promise<
   return { meta, ledger, stores, tokens, origins, repeats, restore, history, lastBatch: last, clean }
 }
 
-/** What the cluster is at index 0. Stores get their internal numbers in the order of the founding. */
+/**
+ * What the cluster is at index 0. Stores get their internal numbers in the order of the founding, and after them those of the
+ * apps that its tokens speak for, in the order of the tokens.
+ */
 function foundedState(founding: Founding): State {
   const { clusterId, name: cluster, configuration, valueBytes, commandVersion, foundedAt } = founding
-  assert(
-    new Set(founding.stores.map(({ name }) => name)).size === founding.stores.length,
-    'Store names are unique',
-  )
+  const apps = founding.tokens.flatMap(({ principal }) => (principal.type === 'app' ? [principal.app] : []))
+  const definitions = [...founding.stores, ...[...new Set(apps)].map(appStore)]
+  assert(new Set(definitions.map(({ name }) => name)).size === definitions.length, 'Store names are unique')
   return {
     meta: {
       clusterId,
@@ -170,7 +173,7 @@ function foundedState(founding: Founding): State {
       lastAppliedTerm: 0,
       revision: 0,
       time: foundedAt,
-      nextStore: founding.stores.length + 1,
+      nextStore: definitions.length + 1,
       valueBytes,
       commandVersion,
       configuration,
@@ -178,7 +181,7 @@ function foundedState(founding: Founding): State {
       checkpoint: undefined,
     },
     ledger: new Ledger(emptySum),
-    stores: founding.stores.map((definition, index) => ({
+    stores: definitions.map((definition, index) => ({
       number: index + 1,
       definition,
       keys: 0,

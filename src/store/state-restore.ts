@@ -11,8 +11,8 @@ import {
   decodeRows,
   placeOfRow,
 } from './backup-format.ts'
+import { isHolder, isName, isTitle } from './names.ts'
 import { type Row, rowName } from './overlay.ts'
-import { isStoreName, isTokenName } from './state-admin.ts'
 import type { RecordChanges } from './state-changes.ts'
 import { isContentType, maxKeyBytes } from './state-decide.ts'
 import {
@@ -26,7 +26,7 @@ import {
   restoreHeaderKey,
   restoreKey,
 } from './state-rows.ts'
-import { type OpenStore, type StoreTable, storeBounds } from './state-stores.ts'
+import { appOf, type OpenStore, type StoreTable, storeBounds } from './state-stores.ts'
 import { mostTokens, type TokenTable } from './state-tokens.ts'
 import type { Outcome, RestoreCommand, Token } from './types.ts'
 
@@ -127,7 +127,7 @@ export class Restore {
     const header = soundHeader(bytes)
     if (header === undefined) return refused('invalid-request')
     const bounds = { ...storeBounds, tokens: mostTokens - tokens.size }
-    const apps = header.stores.filter(({ name }) => name.startsWith('app:')).length
+    const apps = header.stores.filter(({ name }) => appOf(name) !== undefined).length
     if (header.stores.length - apps > bounds.named) return tooMany(bounds.named, 'stores')
     if (apps > bounds.apps) return tooMany(bounds.apps, 'apps')
     if (header.tokens.length > bounds.tokens) return tooMany(bounds.tokens, 'tokens')
@@ -243,9 +243,9 @@ function soundHeader(bytes: Uint8Array): BackupHeader | undefined {
     const distinct =
       new Set(stores.map(({ name }) => name)).size === stores.length &&
       new Set(tokens.map(({ hash }) => hash)).size === tokens.length
-    const named = stores.every(({ name }) => isStoreName(name) || /^app:[!-~]{1,128}$/.test(name))
+    const named = stores.every(({ name }) => isName(name) || isHolder(appOf(name) ?? ''))
     const sound = distinct && named && stores.some(({ name }) => name === 'default')
-    return sound && tokens.every(({ name }) => isTokenName(name)) ? header : undefined
+    return sound && tokens.every(({ name }) => isTitle(name)) ? header : undefined
   } catch (error) {
     if (error instanceof TrivetError) return undefined
     throw error

@@ -24,6 +24,16 @@ export type OpenStore = {
 /** No name of a store has a colon. */
 const appName = 'app:'
 
+/** The app whose store has this name; undefined for one with a name of its own. */
+export function appOf(name: string): string | undefined {
+  return name.startsWith(appName) ? name.slice(appName.length) : undefined
+}
+
+/** The store of an app, as it is made. */
+export function appStore(app: string): StoreDefinition {
+  return { name: appName + app }
+}
+
 export class StoreTable {
   readonly #named = new Map<string, OpenStore>()
   readonly #apps = new Map<string, OpenStore>()
@@ -110,9 +120,8 @@ export class StoreTable {
   /** A hidden store takes its name, from the store that has it if there is one. */
   show(store: OpenStore): void {
     const { name } = store.definition
-    const before = name.startsWith(appName)
-      ? this.#apps.get(name.slice(appName.length))
-      : this.#named.get(name)
+    const app = appOf(name)
+    const before = app === undefined ? this.#named.get(name) : this.#apps.get(app)
     if (before !== undefined) this.drop(before)
     store.hidden = undefined
     this.#changed.add(store)
@@ -138,14 +147,15 @@ export class StoreTable {
   }
 
   createForApp(app: string): void {
-    this.create({ name: appName + app })
+    this.create(appStore(app))
   }
 
   /** Nobody can open it from now on; its records stay until they are collected. */
   drop(store: OpenStore): void {
     const { name } = store.definition
-    if (name.startsWith(appName)) this.#apps.delete(name.slice(appName.length))
-    else this.#named.delete(name)
+    const app = appOf(name)
+    if (app === undefined) this.#named.delete(name)
+    else this.#apps.delete(app)
     this.#bytes -= store.bytes
     store.dropped = true
     this.#dropped.set(store.number, store)
@@ -188,8 +198,9 @@ export class StoreTable {
 
   #link(store: OpenStore): void {
     const { name } = store.definition
-    if (name.startsWith(appName)) this.#apps.set(name.slice(appName.length), store)
-    else this.#named.set(name, store)
+    const app = appOf(name)
+    if (app === undefined) this.#named.set(name, store)
+    else this.#apps.set(app, store)
     this.#bytes += store.bytes
   }
 }

@@ -73,6 +73,24 @@ describe('backup and restore', () => {
     expect(answer).toMatchObject({ status: 412, json: { code: 'condition-failed' } })
   })
 
+  it('tells a client why it is refused, however much that still wanted to send', async () => {
+    async function* endless() {
+      yield backup.subarray(0, -40)
+      for (let sent = 0; sent < 1000; sent++) yield Buffer.alloc(1024 * 1024)
+    }
+    for (let turn = 0; turn < 5; turn++) {
+      const init: RequestInit & { duplex: 'half' } = {
+        method: 'POST',
+        headers: { authorization: `Bearer ${secret}` },
+        body: ReadableStream.from(endless()),
+        duplex: 'half',
+      }
+      const answer = await fetch(`${source.next()}/v1/restore`, init)
+      expect(answer.status).toBe(412)
+      expect(await answer.json()).toMatchObject({ code: 'condition-failed' })
+    }
+  })
+
   it('is refused, and shows nothing, when it is no whole backup', async () => {
     const to = asAdmin(target, other)
     const flipped = Buffer.from(backup)

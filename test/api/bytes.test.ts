@@ -1,5 +1,6 @@
 // Bytes on a socket that are malformed, cut, oversized, slow or out of turn: each gets the contract's answer, the node no harm.
 
+import { setTimeout as delay } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import { makeBed, patience } from './bed.ts'
 import type { RawClient } from './client.ts'
@@ -107,6 +108,34 @@ test.each([
   expectRefusal(client, 408, 'request-timeout')
   await client.until(({ socket }) => socket.readableEnded)
   expect(node.executed).toEqual([])
+})
+
+test('a restore may take longer than other bodies, as long as it keeps coming', async () => {
+  const source = await makeBed()
+  for (let n = 0; n < 20; n++) await source.as('PUT', `/v1/stores/default/keys/k${n}`, { body: 'x' })
+  const { body } = await source.as('GET', '/v1/backup')
+  const { raw, as } = await makeBed({ times: { request: 200, stall: 2000 } })
+  const client = await raw()
+  client.say(head('POST', '/v1/restore', `Content-Length: ${body.length}\r\n`))
+  for (let at = 0; at < 30; at++) {
+    const step = Math.ceil(body.length / 30)
+    client.say(body.subarray(at * step, (at + 1) * step))
+    await delay(20)
+  }
+  await client.until(({ answers }) => answers.length === 1)
+  expect(client.answers[0]).toMatchObject({ status: 200, json: { revision: 20 } })
+  expect((await as('GET', '/v1/stores/default')).json).toMatchObject({ keys: 20 })
+})
+
+test('a restore that falls silent is cut off, and nothing shows of it', async () => {
+  const { raw, as } = await makeBed({ times: { request: 100, stall: 300 } })
+  const { body } = await as('GET', '/v1/backup')
+  const client = await raw()
+  client.say(head('POST', '/v1/restore', `Content-Length: ${body.length}\r\n`))
+  client.say(body.subarray(0, -1))
+  await client.until(({ socket }) => socket.readableEnded)
+  expect(client.heard).toBe('')
+  expect((await as('GET', '/v1/stores/default')).json).toMatchObject({ keys: 0 })
 })
 
 test('a body over the limit is refused before it is sent', async () => {

@@ -230,12 +230,9 @@ export function describeAdministration({ as, expectProblem }: AdminTools): void 
       await as('DELETE', `/v1/tokens/${name}`)
       expectProblem(await as('GET', '/v1/me', { token: present }), 401, 'unauthenticated')
       expectProblem(await post('/v1/tokens/nobody-there/rotate', {}), 404, 'not-found')
-      expectProblem(
-        await post(`/v1/tokens/${name}/rotate`, { overlap: 'x' }),
-        400,
-        'invalid-request',
-        'overlap',
-      )
+      const misspelt = await post(`/v1/tokens/${name}/rotate`, { overlap: 'x' })
+      expectProblem(misspelt, 400, 'invalid-request', 'overlap')
+      expect(misspelt.json['detail']).toContain('A whole number and one unit')
     })
 
     test('are managed by admins, and by components that may mint within their own grants', async () => {

@@ -107,6 +107,14 @@ export function describeListing({ as, expectProblem, put }: Bench): void {
       expectProblem(await as('GET', `${listing}?${query}`), 400, 'invalid-request', field)
     })
 
+    test('names the limit that a parameter goes beyond', async () => {
+      expect((await as('GET', `${listing}?limit=10001`)).json).toMatchObject({
+        field: 'limit',
+        limit: 10_000,
+      })
+      expect((await as('GET', `${listing}?limit=0`)).json).toMatchObject({ field: 'limit', limit: 1 })
+    })
+
     test('refuses bounds longer than any key', async () => {
       for (const field of ['prefix', 'start', 'end']) {
         const answer = await as('GET', `${listing}?${field}=${'x'.repeat(4097)}`)

@@ -300,6 +300,28 @@ const mistakes: readonly (readonly [unknown, string | undefined, string])[] = [
   [{ op: 'set', store: 'default', key: 'k', text: '', ttl: '0s' }, 'ttl', 'invalid-request'],
   [{ op: 'set', store: 'default', key: 'k', text: '', ttl: '3651d' }, 'ttl', 'invalid-request'],
   [{ op: 'set', store: 'default', key: 'k', text: '', ttl: 5 }, 'ttl', 'invalid-request'],
+  [{ op: 'set', store: 'default', key: 'k', text: '', expires: 'soon' }, 'expires', 'invalid-request'],
+  [
+    { op: 'set', store: 'default', key: 'k', text: '', expires: '2027-02-29T12:00:00Z' },
+    'expires',
+    'invalid-request',
+  ],
+  [
+    { op: 'set', store: 'default', key: 'k', text: '', expires: '2027-01-31T12:00:00+01:00' },
+    'expires',
+    'invalid-request',
+  ],
+  [{ op: 'set', store: 'default', key: 'k', text: '', expires: 1801396800000 }, 'expires', 'invalid-request'],
+  [
+    { op: 'set', store: 'default', key: 'k', text: '', expires: '2027-01-31T12:00:00Z', ttl: '1h' },
+    'expires',
+    'invalid-request',
+  ],
+  [
+    { op: 'set', store: 'default', key: 'k', text: '', expires: '2027-01-31T12:00:00Z', ttl: 'none' },
+    'expires',
+    'invalid-request',
+  ],
   [{ op: 'increment', store: 'default', key: 'k', delta: 1.5 }, 'delta', 'invalid-request'],
   [{ op: 'increment', store: 'default', key: 'k', delta: '1.5' }, 'delta', 'invalid-request'],
   [{ op: 'increment', store: 'default', key: 'k', delta: '9223372036854775808' }, 'delta', 'invalid-request'],

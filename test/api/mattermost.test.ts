@@ -26,8 +26,10 @@ type Holder = keyof typeof holders
 
 type Minted = Extract<Command, { type: 'mintToken' }>['minted']
 
-/** Those whose tokens stand from the beginning on. */
-const standing = (Object.keys(holders) as Holder[]).filter((holder) => holder !== 'annBriefly')
+/** Those whose tokens are minted at the beginning; that of another app is in the founding. */
+const standing = (Object.keys(holders) as Holder[]).filter(
+  (holder) => holder !== 'annBriefly' && holder !== 'annElsewhere',
+)
 
 function secretOf(holder: Holder): string {
   return `the-mattermost-token-of-${holder}`
@@ -39,6 +41,15 @@ function hashOf(secret: string): string {
 
 function founded(name: string, secret: string, principal: Principal): Token {
   return { name, hash: hashOf(secret), principal }
+}
+
+function principalOf(holder: Holder): Principal {
+  const { app, ...who } = holders[holder]
+  return {
+    type: 'app',
+    app,
+    holder: 'user' in who ? { type: 'user', id: who.user } : { type: 'bot', id: who.bot },
+  }
 }
 
 const errorHeaders = {
@@ -66,6 +77,7 @@ class Site {
               type: 'component',
               grants: [{ store: 'default', access: 'read-write' }],
             }),
+            founded('ann-elsewhere', secretOf('annElsewhere'), principalOf('annElsewhere')),
           ],
         },
         api: { mattermost },
@@ -77,12 +89,7 @@ class Site {
 
   /** `ttl`: how long it stands, in milliseconds; for ever unless given. */
   async mint(holder: Holder, ttl?: number): Promise<void> {
-    const { app, ...who } = holders[holder]
-    const principal: Principal = {
-      type: 'app',
-      app,
-      holder: 'user' in who ? { type: 'user', id: who.user } : { type: 'bot', id: who.bot },
-    }
+    const principal = principalOf(holder)
     const name = holder.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
     const minted = { name, hash: hashOf(secretOf(holder)), principal }
     await this.decide({ type: 'mintToken', minted: ttl === undefined ? minted : { ...minted, ttl } })
@@ -357,6 +364,13 @@ describe.each(modes())('the store of Mattermost apps, %s,', (_, settings) => {
     expect(await site.get('/%20/k')).toBe('"none"')
     expect(await site.get('/K')).toBe('"upper"')
     expect(await site.get('/B/k')).toBe('{}')
+  })
+
+  it('is the one store self that its tokens may open on /v1', async () => {
+    const asked = { token: secretOf('ann') }
+    const self = { name: 'self', maxValueBytes: 65_536 }
+    expect((await site.self('GET', '')).json).toEqual(self)
+    expect((await ask(site.nodes.next(), 'GET', '/v1/stores', asked)).json).toEqual({ stores: [self] })
   })
 
   it('shares its keys with the store self of /v1', async () => {

@@ -1,10 +1,15 @@
 // Every command has help with an example that can be pasted, and completion knows every command.
 
-import { execFile } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { resolve } from 'node:path'
+import { text } from 'node:stream/consumers'
 import { promisify } from 'node:util'
 import type { Command } from 'commander'
 import { describe, expect, it } from 'vitest'
 import { createProgram } from '../../src/cli/program.ts'
+
+const mainFile = resolve(import.meta.dirname, '../../src/cli/main.ts')
 
 type Leaf = { readonly path: string; readonly command: Command }
 
@@ -34,6 +39,13 @@ const commands = leaves(
 )
 
 describe('the help of every command', () => {
+  it('may be cut short by its reader', async () => {
+    const child = spawn(process.execPath, [mainFile, 'set', '--help'])
+    child.stdout.destroy()
+    const [stderr, [status]] = await Promise.all([text(child.stderr), once(child, 'exit')])
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
+  })
+
   it('is there for each command of the contract', () => {
     expect(commands.map(({ path }) => path).sort()).toMatchInlineSnapshot(`
       [

@@ -85,10 +85,23 @@ describe('a start is refused before anything is touched', () => {
     expect(await readdir(at.data)).toEqual(['peer.key'])
   })
 
+  it('when it is to found the cluster without itself, or without a node that is none', async () => {
+    const at = await place()
+    expectRefusal(
+      await start(at, '--found-without', 'n1'),
+      /^The cluster cannot be founded without n1: that is this very node\.$/m,
+    )
+    expectRefusal(
+      await start(at, '--found-without', 'n9'),
+      /^The cluster cannot be founded without n9: \/.*\/cluster\.yml has no such node; its nodes are n1\.$/m,
+    )
+    expect(await readdir(at.data)).toEqual(['peer.key'])
+  })
+
   it('when the configuration has no such node, or is none', async () => {
     const at = await place()
     const other = await trivet(['start', '--config', 'cluster.yml', '--node', 'n7'], { cwd: at.directory })
-    expectRefusal(other, /^cluster\.yml has no node n7; its nodes are n1\.$/m)
+    expectRefusal(other, /^\/.*\/cluster\.yml has no node n7; its nodes are n1\.$/m)
     const peer = await generatePeerKey()
     const text = await readFile(join(at.directory, 'cluster.yml'), 'utf8')
     await writeFile(

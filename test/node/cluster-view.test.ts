@@ -54,6 +54,14 @@ describe('the view of the cluster', () => {
     ])
   })
 
+  it('does not know what has become of the leader of an earlier term', () => {
+    const { view, shown } = setUp()
+    view.heard('b', status({ role: 'leader', term: 2 }), 10)
+    expect(shown()[1]).toMatchObject({ role: 'unknown', term: 2, lastApplied: 10 })
+    view.heard('b', status({ role: 'follower', term: 2 }), 10)
+    expect(shown()[1]).toMatchObject({ role: 'follower' })
+  })
+
   it('remembers for a minute how far a member had come, though it is silent', () => {
     const { clock, view, shown } = setUp()
     view.heard('b', status({ lastApplied: 7 }), 10)

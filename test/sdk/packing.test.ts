@@ -102,6 +102,17 @@ describe('operations of one moment', () => {
     expect(first.batches).toEqual([])
   })
 
+  it('go apart where some are read and some written, so that every write has its session', async () => {
+    const { store, state, first } = await packing(1)
+    const mixed = names.map((key, at) => (at % 2 === 0 ? store.get(key) : store.set(key, key)))
+    const settled = await Promise.all(mixed)
+    expect(settled.filter((answer) => answer === undefined)).toHaveLength(25)
+    expect(first.batches).toEqual([24, 24])
+    expect(state.numbers.slice(-25).every((header) => /^session-1; seq=\d+; acked=\d+$/.test(header))).toBe(
+      true,
+    )
+  })
+
   it('of more than a thousand, or more than a megabyte, are several batches', async () => {
     const { store, first } = await packing(1)
     const keys = Array.from({ length: 2500 }, (_, index) => String(index))

@@ -1,6 +1,7 @@
 // The contract of the state machine, on LevelDB and on its twin in memory.
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { placeOf } from '../../src/store/places.ts'
 import type { StateLevel } from '../../src/store/state-writer.ts'
 import type { Condition, ListQuery } from '../../src/store/types.ts'
 import {
@@ -55,6 +56,39 @@ describe.each(backends)('the state machine on $name', ({ make }) => {
       ])
       for (const token of founding.tokens) expect(state.token(token.hash)).toEqual(token)
       expect(state.token('unknown')).toBeUndefined()
+    }
+  })
+
+  it('has a store for every app that the founding has tokens of, and the same after a restart', async () => {
+    const holders = [
+      ['todo', 'user', 'ann'],
+      ['polls', 'bot', 'b'],
+      ['todo', 'bot', 'ann'],
+    ] as const
+    const apps = holders.map(([app, type, id], at) => ({
+      name: `app-${at}`,
+      hash: `${at}`.padStart(43, 'h'),
+      principal: { type: 'app' as const, app, holder: { type, id } },
+    }))
+    const own = await make(workshop)
+    const options = { founding: { ...founding, tokens: [...founding.tokens, ...apps] } }
+    const first = await workshop.open(await own.open(), options)
+    const writes = apps.map(({ hash, name }) => set('list', name, { token: hash, store: 'self' }))
+    expect(await first.run(...writes)).toMatchObject([
+      { created: true },
+      { created: true },
+      { created: true },
+    ])
+    await first.state.close()
+    const again = await workshop.open(await own.open(), options)
+    expect(again.state.apps()).toMatchObject([
+      { id: 'polls', keys: 1 },
+      { id: 'todo', keys: 2 },
+    ])
+    for (const { principal, name } of apps) {
+      expect(await again.state.get(placeOf(principal, 'self'), bytes('list'))).toMatchObject({
+        value: bytes(name),
+      })
     }
   })
 

@@ -5,7 +5,7 @@ import type { IncomingMessage } from 'node:http'
 import { Readable } from 'node:stream'
 import { TrivetError } from '../../errors.ts'
 import { type App, type RouteContext, setRevision } from '../app.ts'
-import { startBody } from '../body.ts'
+import { startBody, stopClock } from '../body.ts'
 import { callOf } from '../gate.ts'
 import { documented } from '../openapi.ts'
 import { defaultContentType } from '../protocol.ts'
@@ -44,6 +44,8 @@ export function addBackupRoutes(app: App, { node, gate }: RouteContext): void {
     handler: async (request, reply) => {
       const { tokenHash, signal } = callOf(request)
       startBody(request.raw)
+      // It is as long as the cluster's keys, and no more of it is held than one step.
+      stopClock(request.raw)
       // Random, so that a step of a restore that is over is never taken for one of this.
       const id = randomBytes(16).toString('base64url')
       const restored = await node.restore(chunksOf(request.raw), { id, token: tokenHash, signal })

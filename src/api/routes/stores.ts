@@ -3,7 +3,8 @@
 import { formatDuration } from '../../duration.ts'
 import { TrivetError } from '../../errors.ts'
 import { permits, seesWhole } from '../../store/grants.ts'
-import type { StoreStatus, Token } from '../../store/types.ts'
+import { ownStore, placeOf } from '../../store/places.ts'
+import type { Principal, StateReader, StoreStatus, Token } from '../../store/types.ts'
 import { adminBodyBytes, adminHeaders, administer, administers, readDuration } from '../administering.ts'
 import type { ApiLimits, App, RouteContext } from '../app.ts'
 import { callOf, notFound, storeCallOf } from '../gate.ts'
@@ -27,7 +28,8 @@ export function addStoreRoutes(app: App, context: RouteContext): void {
     handler: async (request, reply) => {
       const call = await gate.settle(request, request.query.minRevision)
       if (call.stale) reply.header(headers.stale, 'true')
-      return reply.send(describe(storeCallOf(call), call.token, limits))
+      const status = { ...storeCallOf(call), name: call.store }
+      return reply.send(describe(status, call.token, limits))
     },
   })
 
@@ -44,9 +46,7 @@ export function addStoreRoutes(app: App, context: RouteContext): void {
       const call = await gate.settle(request, request.query.minRevision)
       if (call.stale) reply.header(headers.stale, 'true')
       const { token } = call
-      const stores = node.state
-        .stores()
-        .filter(({ name }) => permits(token.principal, { store: name, access: 'read' }))
+      const stores = storesOf(token.principal, node.state)
       return reply.send({ stores: stores.map((status) => describe(status, token, limits)) })
     },
   })
@@ -126,6 +126,15 @@ function addDrop(app: App, { node, gate }: RouteContext): void {
       return reply.send({ name })
     },
   })
+}
+
+/** Those that a principal may open, by the names that it opens them by. */
+function storesOf(principal: Principal, state: StateReader): readonly StoreStatus[] {
+  if (principal.type === 'app') {
+    const own = state.store(placeOf(principal, ownStore))
+    return own === undefined ? [] : [{ ...own, name: ownStore }]
+  }
+  return state.stores().filter(({ name }) => permits(principal, { store: name, access: 'read' }))
 }
 
 function describe(status: StoreStatus, token: Token, limits: ApiLimits): StoreShape {
