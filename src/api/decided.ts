@@ -3,7 +3,7 @@
 import type { FastifyReply } from 'fastify'
 import { TrivetError } from '../errors.ts'
 import type { Executed } from '../node/surface.ts'
-import type { Outcome, Token } from '../store/types.ts'
+import { isOutcome, type Outcome, type Token } from '../store/types.ts'
 import { setRevision, setTiming } from './app.ts'
 import { denied, noSuchStore } from './gate.ts'
 import { headers, operationLimits } from './protocol.ts'
@@ -31,16 +31,9 @@ export function successOf<Type extends Outcome['type']>(
   asker: Asker,
   type: Type,
 ): Extract<Outcome, { type: Type }> {
-  if (isOfType(outcome, type)) return outcome
+  if (isOutcome(outcome, type)) return outcome
   if (outcome.type === 'refused') throw refusal(outcome, asker)
   throw new Error(`the node answered ${outcome.type} to a command whose success is ${type}`)
-}
-
-function isOfType<Type extends Outcome['type']>(
-  outcome: Outcome,
-  type: Type,
-): outcome is Extract<Outcome, { type: Type }> {
-  return outcome.type === type
 }
 
 /** What a read or a transaction is refused with whose values are together too much: Spin's sentence. */

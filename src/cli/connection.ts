@@ -1,10 +1,10 @@
 // Which cluster a command talks to, and as whom: flags, environment, or the cluster that runs in this directory.
 
-import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { parse } from 'yaml'
 
 import { nodePidPath, runningPid } from './pid-file.ts'
+import { readIfThere } from './text-file.ts'
 
 export type ConnectionOptions = {
   /** From `--endpoint`, in order. */
@@ -46,7 +46,7 @@ async function findToken(
   const given = environment['TRIVET_TOKEN']
   if (given !== undefined && given !== '') return given
   const path = options.tokenFile ?? join(defaultData, 'admin.token')
-  const text = await readText(path)
+  const text = await readIfThere(path)
   const token = text?.trim()
   if (token === undefined || token === '') {
     throw new Error(
@@ -61,7 +61,7 @@ async function findToken(
 /** The HTTP addresses of the cluster that `trivet dev` runs on this data directory. */
 async function runningEndpoints(data: string): Promise<readonly string[]> {
   const path = join(data, 'cluster.yml')
-  const text = await readText(path)
+  const text = await readIfThere(path)
   const nodes = text === undefined ? {} : nodesOf(text, path)
   const pids = await Promise.all(Object.keys(nodes).map((id) => runningPid(nodePidPath(join(data, id)))))
   if (pids.every((pid) => pid === undefined)) {
@@ -87,14 +87,5 @@ function parsed(text: string, path: string): unknown {
     return parse(text)
   } catch (cause) {
     throw new Error(`${path} is no YAML: mend it, or give --endpoint or TRIVET_ENDPOINTS.`, { cause })
-  }
-}
-
-async function readText(path: string): Promise<string | undefined> {
-  try {
-    return await readFile(path, 'utf8')
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined
-    throw new Error(`${path} cannot be read: ${error instanceof Error ? error.message : String(error)}`)
   }
 }

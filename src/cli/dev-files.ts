@@ -1,7 +1,7 @@
 // The files of `trivet dev`: made on the first start, found again on every other, and the ports looked at before.
 
 import { randomBytes } from 'node:crypto'
-import { mkdir, open, readFile, rename } from 'node:fs/promises'
+import { mkdir, open, rename } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 
 import { loadConfig } from '../node/config.ts'
@@ -17,6 +17,7 @@ import {
   readPlan,
 } from './dev-plan.ts'
 import { checkListening } from './ports.ts'
+import { readIfThere } from './text-file.ts'
 
 export type DevFiles = {
   readonly configPath: string
@@ -92,13 +93,4 @@ async function writeDurably(path: string, text: string, mode: number): Promise<v
   await rename(draft, path)
   await using directory = await open(dirname(path), 'r')
   await directory.sync()
-}
-
-async function readIfThere(path: string): Promise<string | undefined> {
-  try {
-    return await readFile(path, 'utf8')
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined
-    throw new Error(`${path} cannot be read: ${error instanceof Error ? error.message : String(error)}`)
-  }
 }

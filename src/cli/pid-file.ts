@@ -1,7 +1,9 @@
 // A process that owns a directory says so in a file there: its process id, a line of text.
 
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+
+import { readIfThere } from './text-file.ts'
 
 /** Where a running node with this data directory is named. */
 export function nodePidPath(directory: string): string {
@@ -34,11 +36,6 @@ export async function runningPid(path: string): Promise<number | undefined> {
 }
 
 async function readPid(path: string): Promise<number | undefined> {
-  try {
-    const pid = Number(await readFile(path, 'utf8'))
-    return Number.isSafeInteger(pid) && pid > 0 ? pid : undefined
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined
-    throw error
-  }
+  const pid = Number((await readIfThere(path)) ?? Number.NaN)
+  return Number.isSafeInteger(pid) && pid > 0 ? pid : undefined
 }

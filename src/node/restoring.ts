@@ -2,7 +2,7 @@
 
 import { TrivetError } from '../errors.ts'
 import { decodeBackup } from '../store/backup-format.ts'
-import type { Command, Outcome, RestoreStep } from '../store/types.ts'
+import { type Command, isOutcome, type Outcome, type RestoreStep } from '../store/types.ts'
 import type { Executed, Restored, RestoreOptions, WaitOptions } from './surface.ts'
 
 type RestoringParts = {
@@ -85,16 +85,9 @@ function expectOutcome<Type extends 'done' | 'restored'>(
   { outcome }: Executed,
   type: Type,
 ): Extract<Outcome, { type: Type }> {
-  if (isOfType(outcome, type)) return outcome
+  if (isOutcome(outcome, type)) return outcome
   if (outcome.type === 'refused') throw refusal(outcome)
   throw new Error(`a step of a restore came to ${outcome.type}`)
-}
-
-function isOfType<Type extends Outcome['type']>(
-  outcome: Outcome,
-  type: Type,
-): outcome is Extract<Outcome, { type: Type }> {
-  return outcome.type === type
 }
 
 function refusal({ code, limit, field }: Extract<Outcome, { type: 'refused' }>): TrivetError {

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { crc32 } from 'node:zlib'
+import type { Item } from './types.ts'
 
 /**
  * The state machine on this disk is not what was written: a row, or a batch of rows, is damaged or missing. The log
@@ -55,17 +56,7 @@ function describe(key: Uint8Array): string {
 }
 
 /** What is stored under a key. */
-export type StoredRecord = {
-  readonly value: Uint8Array
-  /** 1 to 255 characters of printable ASCII. */
-  readonly contentType: string
-  /** The revision that last wrote it. */
-  readonly revision: number
-  /** The revision that created it. */
-  readonly createdRevision: number
-  /** Milliseconds since the epoch; undefined when it does not expire. */
-  readonly expires: number | undefined
-}
+export type StoredRecord = Omit<Item, 'key'>
 
 // seal | revision u48 | created revision u48 | expires u48, 0 for never | content type length u8 | content type | value
 const recordFormat = 1

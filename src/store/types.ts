@@ -310,6 +310,14 @@ export type CommandBatch = {
   readonly commands: readonly NumberedCommand[]
 }
 
+/** Whether an outcome is of the type that a caller expects. */
+export function isOutcome<Type extends Outcome['type']>(
+  outcome: Outcome,
+  type: Type,
+): outcome is Extract<Outcome, { type: Type }> {
+  return outcome.type === type
+}
+
 /** The result of applying one command. */
 export type Applied = { readonly id: CommandId; readonly index: number; readonly outcome: Outcome }
 
@@ -317,6 +325,7 @@ export type Applied = { readonly id: CommandId; readonly index: number; readonly
 export type Item = {
   readonly key: Uint8Array
   readonly value: Uint8Array
+  /** 1 to 255 characters of printable ASCII. */
   readonly contentType: string
   /** The revision that last wrote it. */
   readonly revision: number

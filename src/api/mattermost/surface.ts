@@ -8,7 +8,7 @@ import { finished } from 'node:stream'
 import { TrivetError } from '../../errors.ts'
 import type { Executed, NodeSurface, WaitOptions } from '../../node/surface.ts'
 import { ownStore, placeOf } from '../../store/places.ts'
-import type { Command, Token } from '../../store/types.ts'
+import { type Command, isOutcome, type Token } from '../../store/types.ts'
 import { Tokens } from '../access.ts'
 import type { Answers, Logger } from '../answers.ts'
 import { answerUnread, type BodyReader, hasUnreadBody } from '../body.ts'
@@ -213,7 +213,7 @@ export class MattermostSurface {
         limit: outcome.limit,
       })
     }
-    if (!isOfType(outcome, type)) {
+    if (!isOutcome(outcome, type)) {
       throw new Error(`the node answered ${outcome.type} to a command whose success is ${type}`)
     }
     return outcome
@@ -337,11 +337,4 @@ function isJson(bytes: Uint8Array): boolean {
 /** In the words of the plugin, whose limit is `8Kb`. */
 function sizeInWords(bytes: number): string {
   return bytes % 1024 === 0 ? `${bytes / 1024}Kb` : `${bytes} bytes`
-}
-
-function isOfType<Type extends Executed['outcome']['type']>(
-  outcome: Executed['outcome'],
-  type: Type,
-): outcome is Extract<Executed['outcome'], { type: Type }> {
-  return outcome.type === type
 }
