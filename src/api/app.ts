@@ -66,11 +66,15 @@ export function setRevision(reply: FastifyReply, revision: number): void {
 
 /** Tells where the time of a write went. */
 export function setTiming(reply: FastifyReply, timing: WriteTiming): void {
-  reply.header(
-    'Server-Timing',
+  reply.header('Server-Timing', timingText(timing))
+}
+
+/** The same, for an answer that goes out on Node's own objects. */
+export function timingText(timing: WriteTiming): string {
+  return (
     `forward;dur=${milliseconds(timing.forward)}, queue;dur=${milliseconds(timing.queue)}, ` +
-      `fsync;dur=${milliseconds(timing.fsync)}, quorum;dur=${milliseconds(timing.quorum)}, ` +
-      `apply;dur=${milliseconds(timing.apply)}`,
+    `fsync;dur=${milliseconds(timing.fsync)}, quorum;dur=${milliseconds(timing.quorum)}, ` +
+    `apply;dur=${milliseconds(timing.apply)}`
   )
 }
 

@@ -1,6 +1,5 @@
 // Metrics as Prometheus reads them: the node's figures as of the scrape, what HTTP has counted, and the process.
 
-import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
 import type { ErrorCode } from '../errors.ts'
@@ -73,15 +72,6 @@ export class Metrics {
     milliseconds: number,
   ): void {
     this.#durations.observe(labels, milliseconds / 1000)
-  }
-
-  /** The same for a request that a surface of its own answers. */
-  follow(message: IncomingMessage, response: ServerResponse, route: string): void {
-    const begun = performance.now()
-    response.once('finish', () => {
-      const labels = { method: message.method ?? '', route, status: response.statusCode }
-      this.#durations.observe(labels, (performance.now() - begun) / 1000)
-    })
   }
 
   failed(code: ErrorCode): void {

@@ -76,9 +76,6 @@ export type ApiAddress = { readonly host: string; readonly port: number; readonl
 const defaultTimes: ListenerTimes = { headers: 15_000, request: 120_000, idle: 72_000, stall: 120_000 }
 const defaultCloseTimeout = 10_000
 
-/** By which its requests are counted. */
-const mattermostRoute = '/plugins/com.mattermost.apps/api/v1/kv/{key}'
-
 const methods = ['GET', 'HEAD', 'PUT', 'POST', 'DELETE'] as const
 
 /**
@@ -120,8 +117,7 @@ export class Api {
         listener = createListener({
           answers,
           routes: (message, response) => {
-            if (this.#mattermost.takes(message, response)) metrics.follow(message, response, mattermostRoute)
-            else routes(message, response)
+            if (!this.#mattermost.takes(message, response)) routes(message, response)
           },
           tls,
           times: { ...defaultTimes, ...options.times },

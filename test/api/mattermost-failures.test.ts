@@ -126,7 +126,7 @@ it('every answer is counted, and every error by its code', async () => {
   const bed = await knowing()
   await as(bed, 'GET')
   await as(bed, 'GET', { token: undefined })
-  const route = '/plugins/com.mattermost.apps/api/v1/kv/*'
+  const route = '/plugins/com.mattermost.apps/api/v1/kv/{key}'
   const lines = [
     ...[200, 401].map(
       (status) =>
@@ -136,6 +136,8 @@ it('every answer is counted, and every error by its code', async () => {
   ]
   const counted = async (): Promise<readonly string[]> => (await bed.as('GET', '/metrics')).text.split('\n')
   await expect.poll(counted, patience).toEqual(expect.arrayContaining(lines))
+  const kinds = (await counted()).filter((line) => /_duration_seconds_count\{.*mattermost/.test(line))
+  expect(kinds).toHaveLength(2)
 })
 
 it('a draining node says so on every answer, and closes', async () => {

@@ -117,6 +117,7 @@ class Site {
   async set(path: string, body: string | Uint8Array, holder: Holder = 'ann'): Promise<string> {
     const answer = await this.as('POST', path, { body, token: secretOf(holder) })
     expect(answer).toMatchObject({ status: 200, headers: { 'content-type': 'application/json' } })
+    expect(answer.headers['server-timing']).toMatch(/^forward;dur=/)
     return answer.text
   }
 

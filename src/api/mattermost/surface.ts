@@ -6,11 +6,12 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { finished } from 'node:stream'
 import { TrivetError } from '../../errors.ts'
-import type { Executed, NodeSurface, WaitOptions } from '../../node/surface.ts'
+import type { Executed, NodeSurface, WaitOptions, WriteTiming } from '../../node/surface.ts'
 import { ownStore, placeOf } from '../../store/places.ts'
 import { type Command, isOutcome, type Token } from '../../store/types.ts'
 import { Tokens } from '../access.ts'
 import type { Answers, Logger } from '../answers.ts'
+import { timingText } from '../app.ts'
 import { answerUnread, type BodyReader, hasUnreadBody } from '../body.ts'
 import { ClientGone, type Connections } from '../connections.ts'
 import { requestTimeout } from '../gate.ts'
@@ -54,6 +55,8 @@ type Call = WaitOptions & {
   token: Token | undefined
   /** Of the state the answer was made at, where that is not simply the one of now. */
   revision: number | undefined
+  /** Where the time of its write went. */
+  timing: WriteTiming | undefined
 }
 
 type SurfaceParts = {
@@ -109,11 +112,11 @@ export class MattermostSurface {
       metrics.failed(error.code)
       reply = this.#refusal(error)
     }
-    this.#send(message, response, reply, call?.revision, id)
+    this.#send(message, response, reply, call, id)
     const { method = '', url } = message
     const { status } = reply
     finished(response, () =>
-      metrics.took({ method, route: `${basePath}/*`, status }, performance.now() - began),
+      metrics.took({ method, route: `${basePath}/{key}`, status }, performance.now() - began),
     )
     // Without the query, which may hold a token.
     const path = url?.replace(/\?.*/s, '')
@@ -137,6 +140,7 @@ export class MattermostSurface {
       deadline: performance.now() + timeout,
       signal: this.#parts.connections.goneSignal(message),
       revision: undefined,
+      timing: undefined,
     }
   }
 
@@ -206,8 +210,9 @@ export class MattermostSurface {
     type: Type,
     call: Call,
   ): Promise<Extract<Executed['outcome'], { type: Type }>> {
-    const { outcome, revision } = await this.#parts.node.execute(command, call)
+    const { outcome, revision, timing } = await this.#parts.node.execute(command, call)
     call.revision = revision
+    call.timing = timing
     if (outcome.type === 'refused') {
       throw new TrivetError(outcome.code, `The command was refused: ${outcome.code}`, {
         limit: outcome.limit,
@@ -290,12 +295,13 @@ export class MattermostSurface {
     message: IncomingMessage,
     response: ServerResponse,
     reply: Reply,
-    revision: number | undefined,
+    call: Call | undefined,
     id: string,
   ): void {
     const { answers } = this.#parts
     const list = [...answers.headersOf(id, message), ...reply.headers]
-    if (revision !== undefined) list.push([headers.revision, String(revision)])
+    if (call?.revision !== undefined) list.push([headers.revision, String(call.revision)])
+    if (call?.timing !== undefined) list.push(['Server-Timing', timingText(call.timing)])
     const body = typeof reply.body === 'string' ? Buffer.from(reply.body) : reply.body
     if (hasUnreadBody(message)) {
       answerUnread(message, response, { status: reply.status, headers: list, body })
