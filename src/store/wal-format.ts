@@ -232,18 +232,32 @@ export function sealBatch(
 
 /** The header at `start`, when the sector there is one written for this seat; of its body nothing is known yet. */
 export function readBatchHeader(buffer: Buffer, start: number, seat: Seat): BatchHeader | undefined {
-  if (start + sectorBytes > buffer.length || buffer.readUInt32LE(start) !== magic) return undefined
-  const crc = crc32(buffer.subarray(start + 8, start + batchHeaderBytes), seat.salt)
-  if (buffer.readUInt32LE(start + 4) !== crc) return undefined
-  if (buffer.readUInt32LE(start + 20) !== seat.segment) return undefined
-  if (buffer.readUInt32LE(start + 24) !== seat.offset) return undefined
+  if (!isHeaderSound(buffer, start, seat) || buffer.readUInt32LE(start + 24) !== seat.offset) return undefined
   return {
     bodyBytes: buffer.readUInt32LE(start + 12),
     mask: buffer.readUInt32LE(start + 16),
-    durable: { segment: buffer.readUInt32LE(start + 28), offset: buffer.readUInt32LE(start + 32) },
+    durable: readDurable(buffer, start),
     count: buffer.readUInt32LE(start + 36),
     firstIndex: buffer.readDoubleLE(start + 40),
   }
+}
+
+/**
+ * What was durable when the header at `start` was written, wherever in its segment that was to stand: a disk that put a
+ * batch in another's place has not made it a liar.
+ */
+export function readClaim(buffer: Buffer, start: number, segment: Omit<Seat, 'offset'>): Place | undefined {
+  return isHeaderSound(buffer, start, segment) ? readDurable(buffer, start) : undefined
+}
+
+function isHeaderSound(buffer: Buffer, start: number, { segment, salt }: Omit<Seat, 'offset'>): boolean {
+  if (start + sectorBytes > buffer.length || buffer.readUInt32LE(start) !== magic) return false
+  const crc = crc32(buffer.subarray(start + 8, start + batchHeaderBytes), salt)
+  return buffer.readUInt32LE(start + 4) === crc && buffer.readUInt32LE(start + 20) === segment
+}
+
+function readDurable(buffer: Buffer, start: number): Place {
+  return { segment: buffer.readUInt32LE(start + 28), offset: buffer.readUInt32LE(start + 32) }
 }
 
 /** Whether the body that belongs to `header` is whole and unharmed in `buffer`. Changes nothing. */

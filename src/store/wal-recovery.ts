@@ -12,6 +12,7 @@ import {
   openBatch,
   readBatchHeader,
   readBody,
+  readClaim,
   sectorBytes,
 } from './wal-format.ts'
 import type { SegmentHeader } from './wal-segment.ts'
@@ -336,8 +337,8 @@ class SegmentReader {
       const start = at - this.#start
       if (emptySector.compare(this.#window, start, start + bytes, 0, bytes) === 0) continue
       usedEnd = at + bytes
-      const found = bytes < sectorBytes ? undefined : readBatchHeader(this.#window, start, this.#seat(at))
-      if (found?.durable.segment === header.segment) claimed = Math.max(claimed, found.durable.offset)
+      const durable = bytes < sectorBytes ? undefined : readClaim(this.#window, start, header)
+      if (durable?.segment === header.segment) claimed = Math.max(claimed, durable.offset)
     }
     return { claimed, usedBytes: usedEnd - offset }
   }

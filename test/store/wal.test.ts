@@ -411,6 +411,18 @@ describe('damage', () => {
     expect(error.message).not.toContain('\n')
   })
 
+  it('by a batch that the disk has put in the place of the last one is told by what that batch says was durable', async () => {
+    const { disk, start } = await logOf(3)
+    const bytes = Buffer.from(disk.contents(segment(1)))
+    const file = await disk.open(segment(1), { access: 'write', durable: true })
+    await file.write(start + 512, bytes.subarray(start + 1024, start + 1536))
+    await file.write(start + 1024, Buffer.alloc(512))
+    await file.close()
+    const error = await refusal(openLog(disk))
+    expect(error.code).toBe('damaged')
+    expect(error.message).toContain(`at position ${start + 512}`)
+  })
+
   it('in the last batch is a torn write, unless the state has applied it or the log was closed', async () => {
     const last = async (how: 'crash' | 'close' | 'applied') => {
       const disk = await emptyDisk()
