@@ -1,8 +1,8 @@
 // The two ways in, REST and the SDK, each held to what it promises about how a call ended.
 
 import { TrivetError } from '../../src/errors.ts'
-import { type Client, connect, type Store } from '../../src/sdk/index.ts'
-import type { Operation, Result } from '../linear/key-value.ts'
+import { type Client, check, connect, op, type Store } from '../../src/sdk/index.ts'
+import type { KeyResult, Operation, Result, Step, Transaction } from '../linear/key-value.ts'
 import type { Ground } from './ground.ts'
 import { openValue, sealValue } from './values.ts'
 
@@ -138,11 +138,17 @@ export class SdkDoor {
   }
 
   /** One call. Rejects for what the contract does not know. */
-  async use(operation: Use): Promise<Ending> {
+  async use(operation: Use | Transaction): Promise<Ending> {
     try {
       const store = await this.#opened()
-      if (store === undefined) return { type: 'fail', reason: 'the store could not be opened' }
-      return { type: 'ok', result: await useStore(store, operation) }
+      if (store === undefined || this.#client === undefined) {
+        return { type: 'fail', reason: 'the store could not be opened' }
+      }
+      const result =
+        operation.type === 'transaction'
+          ? await transact(this.#client, operation)
+          : await useStore(store, operation)
+      return { type: 'ok', result }
     } catch (error) {
       if (!(error instanceof TrivetError)) throw error
       if (error.code === 'condition-failed' && error.revision !== undefined && operation.type !== 'get') {
@@ -197,4 +203,53 @@ async function useStore(store: Store, operation: Use): Promise<Result> {
   }
   const { revision, deleted } = await store.delete(operation.key, conditions)
   return { type: 'deleted', version: revision, existed: deleted }
+}
+
+async function transact(client: Client, { steps, when }: Transaction): Promise<Result> {
+  const conditions = when === undefined ? [] : [guardOf(when)]
+  const outcome = await client
+    .transaction()
+    .if(...conditions)
+    .onSuccess(...steps.map(operationOf))
+    .commit()
+  if (!outcome.succeeded) return { type: 'declined' }
+  const { revision: version } = outcome
+  const results = outcome.results.map((result): KeyResult => {
+    switch (result.op) {
+      case 'get': {
+        const { entry } = result
+        if (entry === undefined) return { type: 'absent' }
+        return {
+          type: 'found',
+          value: openValue(Buffer.from(entry.value).toString()),
+          version: entry.revision,
+        }
+      }
+      case 'set':
+        return { type: 'written', version, created: result.created }
+      case 'delete':
+        return { type: 'deleted', version, existed: result.deleted }
+      default:
+        return result satisfies never
+    }
+  })
+  return { type: 'done', results }
+}
+
+function guardOf({ key, condition }: NonNullable<Transaction['when']>) {
+  if (condition.type === 'version') return check.revision('default', key, condition.version)
+  return condition.type === 'absent' ? check.absent('default', key) : check.exists('default', key)
+}
+
+function operationOf(step: Step) {
+  switch (step.type) {
+    case 'get':
+      return op.get('default', step.key)
+    case 'set':
+      return op.set('default', step.key, sealValue(step.value))
+    case 'delete':
+      return op.delete('default', step.key)
+    default:
+      throw new Error(`no client here has a transaction ${step.type}`)
+  }
 }

@@ -21,7 +21,7 @@ export function countsOf(events: readonly HistoryEvent[]): Counts {
     if (event.type !== 'ok') continue
     ok += 1
     const { type } = event.result
-    if (type === 'written' || type === 'deleted' || type === 'counted') writes += 1
+    if (type === 'written' || type === 'deleted' || type === 'counted' || type === 'done') writes += 1
     if (type === 'counted') increments += 1
   }
   return { calls, ok, failed, unknown: calls - ok - failed, writes, increments }

@@ -2,7 +2,7 @@
 
 import { check } from '../linear/checker.ts'
 import { callsOf, type HistoryEvent } from '../linear/history.ts'
-import { type Write as Asked, keyValue, type Operation, type Result } from '../linear/key-value.ts'
+import { type KeyWrite, keyValue, type Operation, partsOf, type Result } from '../linear/key-value.ts'
 import { miscount, talliesOf } from '../linear/tally.ts'
 import type { Death } from './ground.ts'
 import type { Rivals } from './observer.ts'
@@ -117,7 +117,7 @@ function linearizable(events: readonly HistoryEvent[]): readonly Violation[] {
 /** A write that may have happened: `version` when it was acknowledged. */
 type Write = {
   readonly call: number
-  readonly operation: Asked
+  readonly operation: KeyWrite
   readonly version: number | undefined
   /** What it left under its key, as far as anybody knows. */
   readonly left?: string
@@ -129,16 +129,20 @@ function writesOf(events: readonly HistoryEvent[]): readonly Write[] {
   return events.flatMap((event): Write[] => {
     if (event.type !== 'invoke') return []
     const { call, operation } = event
-    if (operation.type === 'get' || operation.type === 'expire') return []
     const end = ends.get(call)
     if (end?.type === 'fail') return []
-    if (end?.type !== 'ok') return [{ call, operation, version: undefined }]
-    const { result } = end
-    if (result.type === 'counted')
-      return [{ call, operation, version: result.version, left: `${result.value}` }]
-    if (result.type !== 'written' && result.type !== 'deleted') return []
-    const left = operation.type === 'set' ? { left: operation.value } : {}
-    return [{ call, operation, version: result.version, ...left }]
+    return partsOf(operation, end?.type === 'ok' ? end.result : undefined).flatMap(
+      ([part, came]): Write[] => {
+        if (part.type === 'get' || part.type === 'expire') return []
+        if (end?.type !== 'ok') return [{ call, operation: part, version: undefined }]
+        if (came?.type === 'counted') {
+          return [{ call, operation: part, version: came.version, left: `${came.value}` }]
+        }
+        if (came?.type !== 'written' && came?.type !== 'deleted') return []
+        const left = part.type === 'set' ? { left: part.value } : {}
+        return [{ call, operation: part, version: came.version, ...left }]
+      },
+    )
   })
 }
 
@@ -207,18 +211,23 @@ function duplicates(events: readonly HistoryEvent[], writes: readonly Write[]): 
     if (event.type === 'invoke') operations.set(event.call, event.operation)
     if (event.type !== 'ok') continue
     const operation = operations.get(event.call)
-    const { result } = event
-    if (operation?.type === 'set' && result.type === 'written')
-      seen(`${operation.key} = ${operation.value}`, result.version, event.call)
-    if (result.type === 'found' || result.type === 'counted')
-      seen(`${operation?.key} = ${result.value}`, result.version, event.call)
+    if (operation === undefined) continue
+    for (const [part, came] of partsOf(operation, event.result)) {
+      if (part.type === 'set' && came?.type === 'written') {
+        seen(`${part.key} = ${part.value}`, came.version, event.call)
+      }
+      if (came?.type === 'found' || came?.type === 'counted') {
+        seen(`${part.key} = ${came.value}`, came.version, event.call)
+      }
+    }
   }
   const revisions = new Map<number, Write>()
   for (const write of writes) {
     if (write.version === undefined) continue
     const other = revisions.get(write.version)
     revisions.set(write.version, write)
-    if (other === undefined) continue
+    // Those of one transaction share theirs.
+    if (other === undefined || other.call === write.call) continue
     const text = `revision ${write.version} was given to two writes, of ${other.operation.key} and ${write.operation.key}`
     found.push({ type: 'duplicate', text, calls: [other.call, write.call] })
   }
@@ -254,7 +263,7 @@ export function longestGap(
 }
 
 function isWritten({ type }: Result): boolean {
-  return type === 'written' || type === 'deleted' || type === 'counted'
+  return type === 'written' || type === 'deleted' || type === 'counted' || type === 'done'
 }
 
 function lastLines(output: string): string {

@@ -2,7 +2,7 @@
 
 import { setTimeout as delay } from 'node:timers/promises'
 import type { History, Invocation } from '../linear/history.ts'
-import type { Condition, Result } from '../linear/key-value.ts'
+import type { Condition, Result, Step, Transaction } from '../linear/key-value.ts'
 import { Chance } from '../raft/chance.ts'
 import { type Ending, SdkDoor, type Use, useRest, useRestAgain } from './doors.ts'
 import { shuffled } from './fault.ts'
@@ -93,10 +93,20 @@ export class Workload {
       await delay(Math.max(0, due - performance.now()))
       // Whoever waited for a slow answer does not catch up in a rush.
       due = Math.max(due, performance.now() - pause) + pause * (0.5 + chance.next())
-      const key = keyName(Math.floor(this.#calls++ / callsOfKeys), chance.below(keysAtOnce))
+      const generation = Math.floor(this.#calls++ / callsOfKeys)
+      const key = keyName(generation, chance.below(keysAtOnce))
+      const value = `${client}.${turn}`
+      if (door !== undefined && chance.happens(0.15)) {
+        const several = chooseSeveral(chance, { generation, value, seen })
+        const result = await this.#record({ client, node: 'any', operation: several }, () =>
+          door.use(several),
+        )
+        if (result === undefined) await delay(20)
+        continue
+      }
       const operation = chance.happens(0.2)
         ? count(chance)
-        : choose(chance, { key, value: `${client}.${turn}`, seen: seen.get(key) })
+        : choose(chance, { key, value, seen: seen.get(key) })
       const nodes = shuffled(this.#ground.ids, chance)
       const [node = 'none'] = nodes
       const result =
@@ -119,7 +129,7 @@ export class Workload {
   }
 
   async #record(
-    what: { readonly client: string; readonly node: string; readonly operation: Use },
+    what: { readonly client: string; readonly node: string; readonly operation: Use | Transaction },
     use: () => Promise<Ending>,
   ): Promise<Result | undefined> {
     const invocation = this.#history.invoke(what)
@@ -128,7 +138,9 @@ export class Workload {
       ending = await use()
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error)
-      this.#surprise(what.client, `${what.operation.type} ${what.operation.key} at ${what.node}: ${reason}`)
+      const { operation } = what
+      const on = 'key' in operation ? operation.key : operation.steps.map(({ key }) => key).join(', ')
+      this.#surprise(what.client, `${operation.type} ${on} at ${what.node}: ${reason}`)
       // Whatever it is, a write may have been made.
       ending = { type: what.operation.type === 'get' ? 'fail' : 'info', reason }
     }
@@ -158,6 +170,28 @@ function end(invocation: Invocation, ending: Ending): Result | undefined {
 
 function keyName(generation: number, at: number): string {
   return `g${generation}-${at}`
+}
+
+/** Two or three keys of one generation at one moment. */
+function chooseSeveral(
+  chance: Chance,
+  {
+    generation,
+    value,
+    seen,
+  }: { readonly generation: number; readonly value: string; readonly seen: ReadonlyMap<string, number> },
+): Transaction {
+  const all = Array.from({ length: keysAtOnce }, (_, at) => keyName(generation, at))
+  const keys = shuffled(all, chance).slice(0, chance.happens(0.5) ? 2 : 3)
+  const steps = keys.map((key, at): Step => {
+    const draw = chance.next()
+    if (draw < 0.3) return { type: 'get', key }
+    return draw < 0.85 ? { type: 'set', key, value: `${value}.${at}` } : { type: 'delete', key }
+  })
+  const [key = ''] = keys
+  const version = seen.get(key)
+  if (version === undefined || version === 0 || chance.happens(0.4)) return { type: 'transaction', steps }
+  return { type: 'transaction', steps, when: { key, condition: { type: 'version', version } } }
 }
 
 function count(chance: Chance): Use {

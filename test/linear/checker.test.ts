@@ -3,7 +3,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { check, type Verdict } from './checker.ts'
-import { type Condition, keyValue, type Operation, type Result } from './key-value.ts'
+import { type Condition, type KeyResult, keyValue, type Operation, type Result } from './key-value.ts'
 import { make, mutate, type Plan } from './made-histories.ts'
 import { type Call, illegal, type Model } from './model.ts'
 import { isLinearizable } from './second-opinion.ts'
@@ -28,13 +28,23 @@ const set = (value: string, condition?: Condition): Operation => ({
   ...(condition === undefined ? {} : { condition }),
 })
 const remove: Operation = { type: 'delete', key: 'k' }
+const other: Operation = { type: 'get', key: 'other' }
+const both = (value: string, condition?: Condition): Operation => ({
+  type: 'transaction',
+  steps: [
+    { type: 'set', key: 'k', value },
+    { type: 'set', key: 'other', value },
+  ],
+  ...(condition === undefined ? {} : { when: { key: 'k', condition } }),
+})
 const version = (number: number): Condition => ({ type: 'version', version: number })
 const count = (by: number): Operation => ({ type: 'increment', key: 'k', by })
 const touch: Operation = { type: 'touch', key: 'k', ttl: 1000 }
-const absent: Result = { type: 'absent' }
-const written: Result = { type: 'written' }
+const absent: KeyResult = { type: 'absent' }
+const written: KeyResult = { type: 'written' }
 const deleted: Result = { type: 'deleted' }
-const found = (value: string): Result => ({ type: 'found', value })
+const done: Result = { type: 'done', results: [written, written] }
+const found = (value: string): KeyResult => ({ type: 'found', value })
 
 function judge(calls: readonly Known[]): Verdict<Operation, Result>['type'] {
   const verdict = check(keyValue, calls)
@@ -127,6 +137,25 @@ const good: Record<string, readonly Known[]> = {
     maybe(2, touch),
     call(4, 5, get, { type: 'found', value: '1', version: 1 }),
   ],
+  'a transaction shows on all of its keys from one moment on': [
+    call(0, 9, both('1'), done),
+    call(1, 2, other, absent),
+    call(3, 4, get, found('1')),
+    call(5, 6, other, found('1')),
+  ],
+  'a transaction is declined where its condition does not hold, and changes nothing': [
+    call(0, 1, set('1'), { type: 'written', version: 1 }),
+    call(2, 3, both('2', version(9)), { type: 'declined' }),
+    call(4, 5, get, found('1')),
+    call(6, 7, other, absent),
+  ],
+  'a transaction of unknown outcome appears late, whole': [
+    maybe(0, both('1')),
+    call(1, 2, set('2'), written),
+    call(3, 4, get, found('2')),
+    call(5, 6, other, found('1')),
+    call(7, 8, get, found('1')),
+  ],
   'two versions of concurrent writes come in the other order than their ends': [
     call(0, 3, set('1'), { type: 'written', version: 2 }),
     call(0, 4, set('2'), { type: 'written', version: 1 }),
@@ -135,6 +164,22 @@ const good: Record<string, readonly Known[]> = {
 }
 
 const bad: Record<string, readonly Known[]> = {
+  'half a transaction': [call(0, 9, both('1'), done), call(1, 2, get, found('1')), call(3, 4, other, absent)],
+  'half a transaction of unknown outcome': [
+    maybe(0, both('1')),
+    call(1, 2, get, found('1')),
+    call(3, 4, other, absent),
+  ],
+  'two transactions in two orders': [
+    call(0, 5, both('1'), done),
+    call(0, 5, both('2'), done),
+    call(6, 7, get, found('1')),
+    call(8, 9, other, found('2')),
+  ],
+  'a transaction whose condition did not hold': [call(0, 1, both('1', { type: 'exists' }), done)],
+  'a transaction that is declined though its condition held': [
+    call(0, 1, both('1', { type: 'absent' }), { type: 'declined' }),
+  ],
   'an increment that is lost': [
     call(0, 5, count(1), { type: 'counted', value: 1 }),
     call(0, 5, count(1), { type: 'counted', value: 1 }),
@@ -258,7 +303,7 @@ describe('a history that no order explains', () => {
 
 const planOf = (lost: fc.Arbitrary<boolean>): fc.Arbitrary<Plan> =>
   fc.record({
-    kind: fc.nat(8),
+    kind: fc.nat(9),
     key: fc.nat(9),
     condition: fc.nat(14),
     before: fc.double({ min: 0, max: 6, noNaN: true }),
@@ -410,6 +455,31 @@ describe('a violation', () => {
 })
 
 describe('the search', () => {
+  it('is not slowed by writes of unknown outcome to keys that a transaction joins', () => {
+    const keys = ['a', 'b', 'c', 'd', 'e']
+    const onKey = (key: string, value: string): Operation => ({ type: 'set', key, value })
+    const calls: Known[] = keys.flatMap((key) =>
+      Array.from({ length: 20 }, (_, n) => maybe(n, onKey(key, `lost ${n} ${key}`))),
+    )
+    const all = keys.map((key) => ({ type: 'set', key, value: 'all' }) as const)
+    const results = keys.map(() => written)
+    calls.push(call(100, 101, { type: 'transaction', steps: all }, { type: 'done', results }))
+    // Each of them is seen now and then, so that none is out of the question.
+    for (const [at, key] of keys.entries()) {
+      for (let n = 0; n < 10; n++) {
+        const from = 200 + at * 100 + n * 2
+        calls.push(call(from, from + 1, { type: 'get', key }, found(`lost ${n} ${key}`)))
+      }
+    }
+    expect(check(keyValue, calls).type).toBe('linearizable')
+    const verdict = check(keyValue, [
+      ...calls,
+      call(2000, 2001, { type: 'get', key: 'a' }, found('lost 3 a')),
+    ])
+    expect(verdict.type).toBe('violation')
+    expect(verdict.steps).toBeLessThan(1_000_000)
+  })
+
   it('ends undecided when its steps do not suffice', () => {
     const calls = Array.from({ length: 200 }, (_, n) => call(0, 1000, set(`v${n}`), written))
     const verdict = check(keyValue, [...calls, call(2000, 2001, get, absent)], { maxSteps: 10_000 })
@@ -447,6 +517,7 @@ describe('the search', () => {
         result === undefined || result === state + added ? state + added : illegal,
       name: (state) => `${state}`,
       keys: () => ['counter'],
+      wants: () => ['counter'],
       isPure: (added) => added === 0,
       isHopeless: () => false,
       simplify: (calls) => calls,
@@ -477,6 +548,7 @@ describe('the search', () => {
       },
       name: (state) => state,
       keys: ({ from, to }) => [from, to],
+      wants: (_state, { from, to }) => [from, to],
       isPure: (_, result) => !result,
       isHopeless: () => false,
       simplify: (calls) => calls,

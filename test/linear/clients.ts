@@ -3,11 +3,20 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { TrivetError } from '../../src/errors.ts'
 import type { Executed } from '../../src/node/surface.ts'
-import type { Item, Outcome, Condition as StoreCondition } from '../../src/store/types.ts'
+import type { Item, OperationResult, Outcome, Condition as StoreCondition } from '../../src/store/types.ts'
 import type { Change } from '../node/errands.ts'
 import { Chance } from '../raft/chance.ts'
 import type { History, Invocation } from './history.ts'
-import type { Condition, Operation, Result, Write } from './key-value.ts'
+import type {
+  Condition,
+  KeyOperation,
+  KeyResult,
+  Operation,
+  Result,
+  Step,
+  Transaction,
+  Write,
+} from './key-value.ts'
 
 /** A cluster whose nodes serve one store. A call rejects with "… has ended" when its node's process does. */
 export type Served = {
@@ -50,6 +59,11 @@ async function perform(
 
 /** An operation that writes, as a town takes it. */
 export function changeOf(operation: Write): Change {
+  if (operation.type === 'transaction') {
+    const { steps, when } = operation
+    const guard = when === undefined ? {} : { when: { key: when.key, condition: asStored(when.condition) } }
+    return { type: 'transaction', steps, ...guard }
+  }
   if (operation.type !== 'set' && operation.type !== 'delete') return operation
   const { condition, ...change } = operation
   return { ...change, conditions: condition === undefined ? [] : [asStored(condition)] }
@@ -66,6 +80,12 @@ export function resultOf(outcome: Outcome): Result {
       return { type: 'counted', value: Number(outcome.value), version: outcome.revision }
     case 'touched':
       return { type: 'renewed' }
+    case 'transaction': {
+      const { succeeded, revision, results } = outcome
+      return succeeded
+        ? { type: 'done', results: results.map((one) => partOf(one, revision)) }
+        : { type: 'declined' }
+    }
     case 'refused': {
       const { code, revision } = outcome
       if (code === 'no-such-key') return { type: 'absent' }
@@ -73,7 +93,32 @@ export function resultOf(outcome: Outcome): Result {
       return { type: 'refused', version: revision }
     }
     default:
-      throw new Error(`a write of one key does not come to ${outcome.type}`)
+      throw new Error(`a client's write does not come to ${outcome.type}`)
+  }
+}
+
+/** What a step came to, in a transaction whose writes have this revision; undefined for what says nothing of the key. */
+function partOf(result: OperationResult, version: number): KeyResult | undefined {
+  switch (result.type) {
+    case 'get':
+      if (result.item === undefined) return { type: 'absent' }
+      return {
+        type: 'found',
+        value: Buffer.from(result.item.value).toString(),
+        version: result.item.revision,
+      }
+    case 'set':
+      return { type: 'written', version, created: result.created }
+    case 'deleted':
+      return { type: 'deleted', version, existed: result.deleted }
+    case 'incremented':
+      return { type: 'counted', value: Number(result.value), version }
+    case 'touched':
+      return { type: 'renewed' }
+    case 'recalled':
+      return undefined
+    default:
+      throw new Error(`no step here comes to ${result.type}`)
   }
 }
 
@@ -110,6 +155,8 @@ export type Habits = {
   readonly counters?: readonly string[]
   /** How long a key may last that is set or renewed, in milliseconds: for ever, unless given. */
   readonly ttls?: readonly number[]
+  /** Whether they change two or three keys at one moment now and then. */
+  readonly transactions?: boolean
 }
 
 /** Runs clients until `stop`, which resolves when the last answer has come. Their choices follow from the seed. */
@@ -141,7 +188,8 @@ export function runClients(
       // Some try again what was not answered, with another node: as another write, since nothing says it is the same.
       again = result === undefined && chance.happens(0.5) ? operation : undefined
       if (result === undefined) await sleep(1 + chance.below(5))
-      else if ('version' in result && result.version !== undefined) seen.set(operation.key, result.version)
+      else if ('key' in operation && 'version' in result && result.version !== undefined)
+        seen.set(operation.key, result.version)
     }
   })
   const all = Promise.all(running)
@@ -158,9 +206,13 @@ export function runClients(
 /** One of the operations that clients do, mostly ones that can go wrong. */
 export function choose(
   chance: Chance,
-  { keys, counters = [], ttls = [] }: Habits,
+  habits: Habits,
   { value, seen }: { readonly value: string; readonly seen: ReadonlyMap<string, number> },
 ): Operation {
+  const { keys, counters = [], ttls = [], transactions = false } = habits
+  if (transactions && keys.length + counters.length > 1 && chance.happens(0.2)) {
+    return chooseSeveral(chance, habits, { value, seen })
+  }
   if (counters.length > 0 && chance.happens(0.25)) {
     const key = chance.pick(counters)
     return chance.happens(0.7) ? { type: 'increment', key, by: 1 } : { type: 'get', key }
@@ -173,10 +225,33 @@ export function choose(
     : operation
 }
 
+/** Two or three keys at one moment. */
+function chooseSeveral(
+  chance: Chance,
+  { keys, counters = [] }: Habits,
+  { value, seen }: { readonly value: string; readonly seen: ReadonlyMap<string, number> },
+): Transaction {
+  const drawn = chance.shuffled([...keys, ...counters]).slice(0, chance.pick([2, 2, 3]))
+  const steps = drawn.map((key): Step => {
+    if (counters.includes(key)) return { type: 'increment', key, by: 1 }
+    const draw = chance.next()
+    if (draw < 0.25) return { type: 'get', key }
+    return draw < 0.8 ? { type: 'set', key, value: `${value}-${key}` } : { type: 'delete', key }
+  })
+  if (chance.happens(0.5)) return { type: 'transaction', steps }
+  const key = chance.pick(keys)
+  const version = seen.get(key)
+  const condition: Condition =
+    version === undefined || version === 0 || chance.happens(0.3)
+      ? { type: chance.pick(['exists', 'absent']) }
+      : { type: 'version', version }
+  return { type: 'transaction', steps, when: { key, condition } }
+}
+
 function chooseLasting(
   chance: Chance,
   { key, value, seen }: { readonly key: string; readonly value: string; readonly seen: number | undefined },
-): Operation {
+): KeyOperation {
   const draw = chance.next()
   if (draw < 0.4) return { type: 'get', key }
   if (draw < 0.6) return { type: 'set', key, value }

@@ -7,7 +7,8 @@ export type Condition =
   | { readonly type: 'exists' }
   | { readonly type: 'version'; readonly version: number }
 
-export type Operation =
+/** On one key. */
+export type KeyOperation =
   | { readonly type: 'get'; readonly key: string }
   | {
       readonly type: 'set'
@@ -24,11 +25,25 @@ export type Operation =
   /** The store itself took the key away. Who records a history knows that from its log, and says it as any other call. */
   | { readonly type: 'expire'; readonly key: string }
 
-/** What clients ask for that changes something. */
-export type Write = Exclude<Operation, { type: 'get' | 'expire' }>
+/** One step of a transaction. No other of its steps is on this key. */
+export type Step = Exclude<KeyOperation, { type: 'expire' }> & { readonly condition?: undefined }
 
-/** Versions are positive and grow with each write of a key, deletes included. What a result leaves out is not judged. */
-export type Result =
+/** All of its steps at one moment, if the condition holds; else none. */
+export type Transaction = {
+  readonly type: 'transaction'
+  readonly steps: readonly Step[]
+  readonly when?: { readonly key: string; readonly condition: Condition }
+}
+
+export type Operation = KeyOperation | Transaction
+
+/** What clients ask for that changes something of one key. */
+export type KeyWrite = Exclude<KeyOperation, { type: 'get' | 'expire' }>
+
+export type Write = KeyWrite | Transaction
+
+/** Of one key. Versions are positive and grow with each write of it, deletes included. What a result leaves out is not judged. */
+export type KeyResult =
   | { readonly type: 'found'; readonly value: string; readonly version?: number }
   | { readonly type: 'absent' }
   | { readonly type: 'written'; readonly version?: number; readonly created?: boolean }
@@ -38,8 +53,18 @@ export type Result =
   /** The condition did not hold. The version is the key's, 0 when it is absent. */
   | { readonly type: 'refused'; readonly version: number }
 
+export type Result =
+  | KeyResult
+  /** What its steps came to, in their order; undefined for one that says nothing. */
+  | { readonly type: 'done'; readonly results: readonly (KeyResult | undefined)[] }
+  /** The condition of a transaction did not hold. */
+  | { readonly type: 'declined' }
+
+/** What is known of each key; one that is not in it was never written. */
+export type State = ReadonlyMap<string, KeyState>
+
 /** What is known of one key. */
-export type KeyState = {
+type KeyState = {
   /** Undefined when it is absent. */
   readonly value: string | undefined
   /** The last version known: the present value's if `exact`, else that of a write before it. */
@@ -50,73 +75,65 @@ export type KeyState = {
 
 type Next = KeyState | typeof illegal
 
+const unwritten: KeyState = { value: undefined, version: 0, exact: false }
+
 /** Stands for every value that nobody reads: to the search they are one. */
 const unread = '\u0000unread'
 
-export const keyValue: Model<KeyState, Operation, Result> = {
-  initial: { value: undefined, version: 0, exact: false },
+export const keyValue: Model<State, Operation, Result> = {
+  initial: new Map(),
 
   step(state, operation, result) {
-    switch (operation.type) {
-      case 'get':
-        return get(state, result)
-      case 'increment':
-        return increment(state, operation.by, result)
-      case 'touch':
-        return touch(state, result)
-      case 'expire':
-        return state.value === undefined ? illegal : remove(state, result)
-      case 'set':
-      case 'delete': {
-        if (result?.type === 'refused') return refused(state, operation.condition, result.version)
-        const met = meet(state, operation.condition)
-        if (met === illegal) return illegal
-        return operation.type === 'set' ? set(met, operation.value, result) : remove(met, result)
-      }
-      default:
-        throw new Error(`unknown operation ${operation satisfies never}`)
-    }
+    if (operation.type === 'transaction') return transact(state, operation, result)
+    if (result?.type === 'done' || result?.type === 'declined') return illegal
+    return stepOn(state, operation, result)
   },
 
-  name({ value, version, exact }) {
-    return `${exact ? '=' : '>'}${version}${value === undefined ? '' : `:${value}`}`
+  name(state) {
+    const names = [...state].map(([key, { value, version, exact }]) => {
+      return `${key}${exact ? '=' : '>'}${version}${value === undefined ? '' : `:${value}`}`
+    })
+    return names.length > 1 ? names.toSorted().join(' ') : (names[0] ?? '')
   },
 
-  keys: ({ key }) => [key],
+  keys(operation) {
+    if (operation.type !== 'transaction') return [operation.key]
+    const { steps, when } = operation
+    return [...new Set([...steps.map(({ key }) => key), ...(when === undefined ? [] : [when.key])])]
+  },
+
+  wants(state, operation, result) {
+    const guard = operation.type === 'transaction' ? operation.when : undefined
+    const wanted = guard !== undefined && isWanted(state.get(guard.key) ?? unwritten, guard.condition, result)
+    const keys = partsOf(operation, result).flatMap(([part, came]) => {
+      return wantsOther(state.get(part.key) ?? unwritten, part, came) ? [part.key] : []
+    })
+    return wanted ? [...keys, guard.key] : keys
+  },
 
   isPure(operation, result) {
+    if (operation.type === 'transaction') {
+      return (
+        result.type === 'declined' || operation.steps.every(({ type }) => type === 'get' || type === 'touch')
+      )
+    }
     return operation.type === 'get' || operation.type === 'touch' || result.type === 'refused'
   },
 
   isHopeless(state, operation, result) {
-    const { value, version, exact } = state
-    const past = (seen: number) => seen < version || (seen === version && !exact)
-    const condition = conditionOf(operation)
-    if (condition?.type === 'version' && result.type !== 'refused' && past(condition.version)) return true
-    switch (result.type) {
-      case 'absent':
-      case 'renewed':
-        return false
-      case 'found':
-        if (result.version === undefined) return false
-        return past(result.version) || (result.version === version && result.value !== value)
-      case 'written':
-      case 'deleted':
-      case 'counted':
-        return result.version !== undefined && result.version <= version
-      case 'refused':
-        return result.version > 0 && past(result.version)
-      default:
-        throw new Error(`unknown result ${result satisfies never}`)
-    }
+    return partsOf(operation, result).some(
+      ([part, came]) => came !== undefined && isHopeless(state.get(part.key) ?? unwritten, part, came),
+    )
   },
 
   simplify(calls) {
     const read = new Set<string>()
     const counted = new Set<string>()
     for (const { operation, result } of calls) {
-      if (result?.type === 'found') read.add(result.value)
-      if (operation.type === 'increment') counted.add(operation.key)
+      for (const [part, came] of partsOf(operation, result)) {
+        if (came?.type === 'found') read.add(came.value)
+        if (part.type === 'increment') counted.add(part.key)
+      }
     }
     const simple: Call<Operation, Result>[] = []
     for (const call of calls) {
@@ -142,6 +159,10 @@ export const keyValue: Model<KeyState, Operation, Result> = {
         const { condition: _, ...rest } = operation
         return rest
       }
+      case 'transaction': {
+        const steps = operation.steps.filter(({ type }) => type !== 'get' && type !== 'touch')
+        return result.type === 'declined' || steps.length === 0 ? undefined : { type: 'transaction', steps }
+      }
       default:
         throw new Error(`unknown operation ${operation satisfies never}`)
     }
@@ -151,17 +172,143 @@ export const keyValue: Model<KeyState, Operation, Result> = {
     return `${describeOperation(operation)} → ${describeResult(result)}`
   },
 
-  isSource: (source, of) => source.type === 'set' && of.type === 'found' && source.value === of.value,
+  isSource(source, of) {
+    const came = of.type === 'done' ? of.results : [of]
+    return partsOf(source, undefined).some(
+      ([part]) =>
+        part.type === 'set' && came.some((one) => one?.type === 'found' && one.value === part.value),
+    )
+  },
 }
 
-function get(state: KeyState, result: Result | undefined): Next {
+/** An operation key by key, with what each part came to where that is known; nothing of a transaction that was declined. */
+export function partsOf(
+  operation: Operation,
+  result: Result | undefined,
+): readonly (readonly [KeyOperation, KeyResult | undefined])[] {
+  if (operation.type !== 'transaction') {
+    return [[operation, result?.type === 'done' || result?.type === 'declined' ? undefined : result]]
+  }
+  if (result?.type === 'declined') return []
+  const results = result?.type === 'done' ? result.results : []
+  return operation.steps.map((step, at) => [step, results[at]])
+}
+
+function transact(
+  state: State,
+  { steps, when }: Transaction,
+  result: Result | undefined,
+): State | typeof illegal {
+  if (result?.type === 'declined') {
+    return when !== undefined && mayFail(state.get(when.key) ?? unwritten, when.condition) ? state : illegal
+  }
+  if (result !== undefined && result.type !== 'done') return illegal
+  let next = state
+  if (when !== undefined) {
+    const met = meet(state.get(when.key) ?? unwritten, when.condition)
+    if (met === illegal) return illegal
+    next = changed(state, when.key, met)
+  }
+  for (const [at, step] of steps.entries()) {
+    const after = stepOn(next, step, result?.results[at])
+    if (after === illegal) return illegal
+    next = after
+  }
+  return next
+}
+
+/** Whether another state of the condition's key would make a difference. */
+function isWanted(state: KeyState, condition: Condition, result: Result | undefined): boolean {
+  if (result === undefined) return true
+  if (result.type === 'declined') return !mayFail(state, condition)
+  return meet(state, condition) !== state
+}
+
+/** Whether another state of its key would make a difference to a part: it is not legal here, or says something new of the key. */
+function wantsOther(state: KeyState, part: KeyOperation, result: KeyResult | undefined): boolean {
+  if (result === undefined) return part.type === 'increment' || conditionOf(part) !== undefined
+  const after = stepOfKey(state, part, result)
+  if (after === illegal) return true
+  return (part.type === 'get' || result.type === 'refused') && after !== state
+}
+
+/** Whether a condition may not hold here, as far as is known. */
+function mayFail({ value, version, exact }: KeyState, condition: Condition): boolean {
+  if (condition.type === 'absent') return value !== undefined
+  if (condition.type === 'exists' || value === undefined) return value === undefined
+  return !exact || version !== condition.version
+}
+
+function stepOn(
+  state: State,
+  operation: KeyOperation,
+  result: KeyResult | undefined,
+): State | typeof illegal {
+  const after = stepOfKey(state.get(operation.key) ?? unwritten, operation, result)
+  return after === illegal ? illegal : changed(state, operation.key, after)
+}
+
+function changed(state: State, key: string, after: KeyState): State {
+  return after === (state.get(key) ?? unwritten) ? state : new Map(state).set(key, after)
+}
+
+function stepOfKey(state: KeyState, operation: KeyOperation, result: KeyResult | undefined): Next {
+  switch (operation.type) {
+    case 'get':
+      return get(state, result)
+    case 'increment':
+      return increment(state, operation.by, result)
+    case 'touch':
+      return touch(state, result)
+    case 'expire':
+      return state.value === undefined ? illegal : remove(state, result)
+    case 'set':
+    case 'delete': {
+      if (result?.type === 'refused') return refused(state, operation.condition, result.version)
+      const met = meet(state, operation.condition)
+      if (met === illegal) return illegal
+      return operation.type === 'set' ? set(met, operation.value, result) : remove(met, result)
+    }
+    default:
+      throw new Error(`unknown operation ${operation satisfies never}`)
+  }
+}
+
+/** Whether what a part came to is illegal in this state of its key, and in all that can follow. */
+function isHopeless(
+  { value, version, exact }: KeyState,
+  operation: KeyOperation,
+  result: KeyResult,
+): boolean {
+  const past = (seen: number) => seen < version || (seen === version && !exact)
+  const condition = conditionOf(operation)
+  if (condition?.type === 'version' && result.type !== 'refused' && past(condition.version)) return true
+  switch (result.type) {
+    case 'absent':
+    case 'renewed':
+      return false
+    case 'found':
+      if (result.version === undefined) return false
+      return past(result.version) || (result.version === version && result.value !== value)
+    case 'written':
+    case 'deleted':
+    case 'counted':
+      return result.version !== undefined && result.version <= version
+    case 'refused':
+      return result.version > 0 && past(result.version)
+    default:
+      throw new Error(`unknown result ${result satisfies never}`)
+  }
+}
+
+function get(state: KeyState, result: KeyResult | undefined): Next {
   if (result === undefined) return state
   if (result.type === 'absent') return state.value === undefined ? state : illegal
   if (result.type !== 'found' || state.value !== result.value) return illegal
   return result.version === undefined ? state : pin(state, result.version)
 }
 
-function set(state: KeyState, value: string, result: Result | undefined): Next {
+function set(state: KeyState, value: string, result: KeyResult | undefined): Next {
   if (result !== undefined) {
     if (result.type !== 'written') return illegal
     if (result.created !== undefined && result.created !== (state.value === undefined)) return illegal
@@ -172,7 +319,7 @@ function set(state: KeyState, value: string, result: Result | undefined): Next {
 }
 
 /** What is no number cannot be counted up, and no client here tries. */
-function increment(state: KeyState, by: number, result: Result | undefined): Next {
+function increment(state: KeyState, by: number, result: KeyResult | undefined): Next {
   const value = Number(state.value ?? 0) + by
   if (!Number.isSafeInteger(value)) return illegal
   if (result === undefined) return { value: String(value), version: state.version, exact: false }
@@ -183,12 +330,12 @@ function increment(state: KeyState, by: number, result: Result | undefined): Nex
 }
 
 /** A key that is renewed is the same to readers, its version included. */
-function touch(state: KeyState, result: Result | undefined): Next {
+function touch(state: KeyState, result: KeyResult | undefined): Next {
   if (result === undefined) return state
   return result.type === (state.value === undefined ? 'absent' : 'renewed') ? state : illegal
 }
 
-function remove(state: KeyState, result: Result | undefined): Next {
+function remove(state: KeyState, result: KeyResult | undefined): Next {
   if (result !== undefined) {
     if (result.type !== 'deleted') return illegal
     if (result.existed !== undefined && result.existed !== (state.value !== undefined)) return illegal
@@ -221,18 +368,18 @@ function pin(state: KeyState, version: number): Next {
   return version > state.version ? { ...state, version, exact: true } : illegal
 }
 
-function conditionOf(operation: Operation): Condition | undefined {
+function conditionOf(operation: KeyOperation): Condition | undefined {
   return operation.type === 'set' || operation.type === 'delete' ? operation.condition : undefined
 }
 
 function describeOperation(operation: Operation): string {
+  if (operation.type === 'transaction') {
+    const { steps, when } = operation
+    const suffix = when === undefined ? '' : ` if ${when.key} ${inWords(when.condition)}`
+    return `[${steps.map(describeOperation).join('; ')}]${suffix}`
+  }
   const condition = conditionOf(operation)
-  const suffix =
-    condition === undefined
-      ? ''
-      : condition.type === 'version'
-        ? ` if version ${condition.version}`
-        : ` if ${condition.type}`
+  const suffix = condition === undefined ? '' : ` if ${inWords(condition)}`
   if (operation.type === 'set') {
     const lasting = operation.ttl === undefined ? '' : ` for ${operation.ttl} ms`
     return `set ${operation.key} = ${JSON.stringify(operation.value)}${lasting}${suffix}`
@@ -240,6 +387,10 @@ function describeOperation(operation: Operation): string {
   if (operation.type === 'increment') return `increment ${operation.key} by ${operation.by}`
   if (operation.type === 'touch') return `touch ${operation.key} for ${operation.ttl} ms`
   return `${operation.type} ${operation.key}${suffix}`
+}
+
+function inWords(condition: Condition): string {
+  return condition.type === 'version' ? `version ${condition.version}` : condition.type
 }
 
 function describeResult(result: Result | undefined): string {
@@ -257,7 +408,10 @@ function describeResult(result: Result | undefined): string {
     case 'counted':
       return `${result.value}${version}`
     case 'renewed':
-      return 'renewed'
+    case 'declined':
+      return result.type
+    case 'done':
+      return `[${result.results.map(describeResult).join('; ')}]`
     case 'refused':
       return result.version === 0 ? 'refused, absent' : `refused${version}`
     default:

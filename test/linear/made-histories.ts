@@ -1,7 +1,7 @@
 // Histories made from a store that one thing happens to at a time, so that the truth about them is known.
 
 import assert from 'node:assert/strict'
-import type { Condition, Operation, Result } from './key-value.ts'
+import type { Condition, KeyOperation, KeyResult, Operation, Result, Step } from './key-value.ts'
 import type { Call } from './model.ts'
 
 type Made = Call<Operation, Result>
@@ -33,6 +33,15 @@ class Store {
   }
 
   run(operation: Operation): Result {
+    if (operation.type !== 'transaction') return this.#runOne(operation)
+    const { steps, when } = operation
+    if (when !== undefined && !this.#allows(when.condition, this.#items.get(when.key)?.version)) {
+      return { type: 'declined' }
+    }
+    return { type: 'done', results: steps.map((step) => this.#runOne(step)) }
+  }
+
+  #runOne(operation: KeyOperation): KeyResult {
     const item = this.#items.get(operation.key)
     if (operation.type === 'get') {
       return item === undefined ? { type: 'absent' } : { type: 'found', ...item }
@@ -103,17 +112,30 @@ function operationOf(
     { type: 'version', version: Math.max(1, version - (plan.condition % 3)) },
   ]
   const condition = conditions[plan.condition % conditions.length]
-  const kind = plan.kind % 9
+  const kind = plan.kind % 10
   if (kind < 2) return { type: 'get', key }
   if (kind === 5) return { type: 'increment', key: counter, by: 1 + (plan.condition % 2) }
   if (kind === 6) return { type: 'get', key: counter }
   if (kind === 7) return { type: 'touch', key, ttl: 1000 }
   if (kind === 8) return store.has(key) && !plan.lost ? { type: 'expire', key } : { type: 'get', key }
   const rest = condition === undefined ? {} : { condition }
+  if (kind === 9) {
+    const set: Step = { type: 'set', key, value: `v${at}` }
+    const step: Step = plan.condition % 2 === 0 ? set : { type: 'delete', key }
+    const steps: Step[] = [step, { type: 'increment', key: counter, by: 1 }]
+    return { type: 'transaction', steps, ...(condition === undefined ? {} : { when: { key, condition } }) }
+  }
   return kind < 4 ? { type: 'set', key, value: `v${at}`, ...rest } : { type: 'delete', key, ...rest }
 }
 
 function bare(result: Result): Result {
+  if (result.type === 'done') {
+    return { type: 'done', results: result.results.map((one) => one && bareOf(one)) }
+  }
+  return result.type === 'declined' ? result : bareOf(result)
+}
+
+function bareOf(result: KeyResult): KeyResult {
   switch (result.type) {
     case 'found':
       return { type: 'found', value: result.value }
@@ -140,6 +162,22 @@ export function mutate(calls: readonly Made[], choice: { at: number; how: number
 }
 
 function another(operation: Operation, result: Result, how: number): Result {
+  if (operation.type === 'transaction') {
+    if (result.type !== 'done' || (how % 3 === 0 && operation.when !== undefined)) {
+      return result.type === 'done'
+        ? { type: 'declined' }
+        : { type: 'done', results: operation.steps.map(() => undefined) }
+    }
+    const at = how % operation.steps.length
+    return {
+      type: 'done',
+      results: operation.steps.map((step, index) => {
+        const came = result.results[index]
+        const other = index === at && came !== undefined ? another(step, came, how) : came
+        return other?.type === 'done' || other?.type === 'declined' ? undefined : other
+      }),
+    }
+  }
   if (operation.type === 'touch') return { type: how % 2 === 0 ? 'absent' : 'renewed' }
   if (operation.type === 'expire') return { type: 'deleted', version: 1 + (how % 8) }
   if (operation.type === 'increment') {

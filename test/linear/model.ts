@@ -28,6 +28,11 @@ export type Model<S, O, R> = {
   name(state: S): string
   /** What it touches: calls that share no key, directly or through others, are judged apart. */
   keys(operation: O): readonly string[]
+  /**
+   * The keys that have to be otherwise for it to come to this result, or may have to be for what others see later; without a
+   * result, those on which its effect depends. What touches none of them may as well come after it, or does not matter.
+   */
+  wants(state: S, operation: O, result: R | undefined): readonly string[]
   /** Whether a result shows that the operation changed nothing, wherever it stood in the order. */
   isPure(operation: O, result: R): boolean
   /** Whether it is `illegal` in this state and in all that can follow. False is always right, true prunes the search. */

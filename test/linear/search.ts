@@ -52,6 +52,12 @@ class Search<S, O, R> {
   readonly #open: readonly (readonly number[])[]
   /** Where it was: position, calls beyond and state, with the smallest counts of unknown calls it came there with. */
   readonly #seen = new Map<string, (readonly number[])[]>()
+  /** Calls share keys without touching the same: then one of unknown outcome is placed only where it is of use. */
+  readonly #isSplit: boolean
+  /** What unknown calls on several keys touch. */
+  readonly #bridges: readonly (readonly string[])[]
+  /** The keys on which the effect of those depends. */
+  readonly #delicate: ReadonlySet<string>
   #furthest = 0
 
   constructor(model: Model<S, O, R>, calls: readonly Call<O, R>[], budget: Budget) {
@@ -60,6 +66,12 @@ class Search<S, O, R> {
     this.#certain = calls.filter(isCertain).sort((left, right) => left.returned - right.returned)
     this.#kinds = kindsOf(calls)
     this.#open = openAtEnds(this.#certain)
+    this.#isSplit = new Set(calls.flatMap(({ operation }) => model.keys(operation))).size > 1
+    const bridging = this.#kinds.filter(({ operation }) => model.keys(operation).length > 1)
+    this.#bridges = bridging.map(({ operation }) => model.keys(operation))
+    this.#delicate = new Set(
+      bridging.flatMap(({ operation }) => model.wants(model.initial, operation, undefined)),
+    )
   }
 
   run(): Found {
@@ -151,6 +163,7 @@ class Search<S, O, R> {
     const count = place.used[which] ?? 0
     const invoked = kind?.invoked[count]
     if (kind === undefined || invoked === undefined || invoked > this.#endOf(place.first)) return undefined
+    if (this.#isSplit && !this.#isOfUse(place, kind.operation)) return undefined
     const state = this.#step(place.state, kind.operation, undefined)
     // Without an effect it is as if it never happened.
     if (state === illegal || state === place.state) return undefined
@@ -160,6 +173,35 @@ class Search<S, O, R> {
       if (without !== illegal && this.#model.name(without) === this.#model.name(state)) return undefined
     }
     return { ...place, state, used: place.used.with(which, count + 1), unseen: place }
+  }
+
+  /**
+   * A call of unknown outcome can be put off until just before the next that touches what it does. On one key, that one has to
+   * want it: otherwise it comes to the same without it. On several keys it may be of use to others later, where the next one writes over some.
+   */
+  #isOfUse(place: Place<S>, operation: O): boolean {
+    const keys = this.#model.keys(operation)
+    if (keys.length === 1 && keys.some((key) => this.#delicate.has(key))) return true
+    return this.#openTo(place).some((at) => {
+      if (at < place.first || place.beyond.includes(at)) return false
+      const { operation: next, result } = this.#call(at)
+      this.#budget.steps--
+      const wanted =
+        keys.length > 1 ? this.#reachable(next) : new Set(this.#model.wants(place.state, next, result))
+      return keys.some((key) => wanted.has(key))
+    })
+  }
+
+  /** What it touches, and what calls of unknown outcome touch that it may need, one by another. */
+  #reachable(operation: O): ReadonlySet<string> {
+    const keys = new Set(this.#model.keys(operation))
+    for (let size = 0; size !== keys.size; ) {
+      size = keys.size
+      for (const bridge of this.#bridges) {
+        if (bridge.some((key) => keys.has(key))) for (const key of bridge) keys.add(key)
+      }
+    }
+    return keys
   }
 
   #with(place: Place<S>, at: number, state: S): Place<S> {

@@ -84,6 +84,7 @@ class Client {
       tries: Number.POSITIVE_INFINITY,
       counters: [],
       ttls: [],
+      transactions: false,
       ...options,
     }
     this.#running = running
@@ -129,7 +130,7 @@ class Client {
     }
     invocation.ok(resultOf(outcome))
     if (outcome.replayed === true) this.#running.replays += 1
-    if ('revision' in outcome && outcome.revision !== undefined) {
+    if ('key' in operation && 'revision' in outcome && outcome.revision !== undefined) {
       this.#seen.set(operation.key, outcome.revision)
     }
   }

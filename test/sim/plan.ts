@@ -20,6 +20,8 @@ export type Plan = {
   readonly counters: readonly string[]
   /** How long keys may last that clients set or renew, in milliseconds; for ever, when there are none. */
   readonly ttls: readonly number[]
+  /** Whether clients change several keys at one moment. */
+  readonly transactions: boolean
   /** How long clients wait for an answer: one of these each time, in milliseconds. */
   readonly patience: readonly number[]
   /** How long they think before the next call at most, in milliseconds. */
@@ -56,6 +58,7 @@ export function planOf(seed: number): Plan {
     clients: 1 + chance.below(4),
     stubborn: { session: stubborn.pick([0, 1, 1, 2]), key: stubborn.pick([0, 1]) },
     keys: ['a', 'b', 'c', 'd', 'e'].slice(0, 1 + chance.below(5)),
+    transactions: new Chance(seed ^ nameHash('transactions')).happens(0.5),
     counters: ['n', 'm'].slice(0, counters.pick([0, 1, 1, 2])),
     // What is due goes about once a second: the shorter keys last, the more of them are renewed when they are found due.
     ttls: ttls.pick([[], [10, 40], [20, 60, 200], [150, 1000, 60_000]]),

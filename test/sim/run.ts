@@ -128,11 +128,12 @@ class Story {
   }
 
   #haveClients(): { readonly stop: () => Promise<void> } {
-    const { keys, counters, ttls, patience, thinkingMs, clients, stubborn, appetite } = this.#plan
+    const { keys, counters, ttls, transactions, patience, thinkingMs, clients, stubborn, appetite } =
+      this.#plan
     const place = { town: this.#cluster, history: this.#history }
     const sleep = (ms: number) => this.#world.sleep(ms)
     const seed = this.#chance.below(2 ** 31)
-    const habits = { seed, keys, counters, ttls, patience, thinkingMs, sleep }
+    const habits = { seed, keys, counters, ttls, transactions, patience, thinkingMs, sleep }
     const plain = runClients(place, { ...habits, clients })
     const clocksJump = appetite('clock jump') > 0
     const inSession = runStubborn(place, { ...habits, clients: stubborn.session, by: 'session', tries })
@@ -267,6 +268,8 @@ class Story {
     this.#cluster.counts.set('expired keys', expiries.length)
     this.#cluster.counts.set('operations', calls.length)
     this.#cluster.counts.set('unknown outcomes', calls.filter(({ result }) => result === undefined).length)
+    const several = calls.filter(({ operation }) => operation.type === 'transaction')
+    this.#cluster.counts.set('transactions', several.length)
     const verdict = check(keyValue, calls)
     if (verdict.type === 'violation')
       this.#cluster.observer.accuse('every history is linearizable', verdict.text)
