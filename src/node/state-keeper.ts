@@ -136,8 +136,6 @@ export class StateKeeper {
     if (machine === undefined) {
       this.#close(`its state is being repaired: ${storage.stateless?.why ?? 'it is not there'}`)
       this.#receiver.start()
-    } else if (machine.lastApplied === 0) {
-      this.#options.onState(machine)
     } else {
       // After a clean stop too: a disk rots also while nobody reads it, and LevelDB takes a row whose key has rotted for absent.
       this.#close('every row of its state is being checked after the start')

@@ -252,8 +252,8 @@ export const variants: readonly Variant[] = [
   one(
     'serves a state whose rows nobody has checked',
     'node/state-keeper.ts',
-    '} else if (machine.lastApplied === 0) {',
-    '} else if (machine.lastApplied >= 0) {',
+    'void this.#check(machine)',
+    'this.#open(machine)',
   ),
   one(
     'lets the old state go before the log names the new one',
