@@ -231,7 +231,9 @@ function chooseSeveral(
   { keys, counters = [] }: Habits,
   { value, seen }: { readonly value: string; readonly seen: ReadonlyMap<string, number> },
 ): Transaction {
-  const drawn = chance.shuffled([...keys, ...counters]).slice(0, chance.pick([2, 2, 3]))
+  // Always among the same three: the more keys are joined, the harder a history is to judge.
+  const joined = [...keys.slice(0, 2), ...counters.slice(0, 1)]
+  const drawn = chance.shuffled(joined).slice(0, chance.pick([2, 2, 3]))
   const steps = drawn.map((key): Step => {
     if (counters.includes(key)) return { type: 'increment', key, by: 1 }
     const draw = chance.next()
@@ -239,7 +241,7 @@ function chooseSeveral(
     return draw < 0.8 ? { type: 'set', key, value: `${value}-${key}` } : { type: 'delete', key }
   })
   if (chance.happens(0.5)) return { type: 'transaction', steps }
-  const key = chance.pick(keys)
+  const key = chance.pick(keys.slice(0, 2))
   const version = seen.get(key)
   const condition: Condition =
     version === undefined || version === 0 || chance.happens(0.3)
