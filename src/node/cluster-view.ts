@@ -1,5 +1,6 @@
 // What this node knows of the others from what they say of themselves: for `/v1/cluster`, readiness and the cluster's time.
 
+import { majority } from '../raft/quorum.ts'
 import type { Member, MemberId } from '../raft/types.ts'
 import type { MemberStatus } from './surface.ts'
 import type { PeerMessage } from './transport.ts'
@@ -55,21 +56,23 @@ export class ClusterView {
 
   /**
    * The median of the voters' clocks as last heard, moved on by the time since, so that one wrong clock neither
-   * expires everything nor holds time back (`safety.md`, rule 23). With an even number, the lower of the middle two.
+   * expires everything nor holds time back (`safety.md`, rule 23). With an even number, the lower of the middle two. Undefined
+   * while fewer than a majority were heard of, as by one that leads since a moment: time can wait.
    */
-  time(members: readonly Member[]): number {
+  time(members: readonly Member[]): number | undefined {
     const now = this.#now()
     const clocks: number[] = []
-    for (const { peer, voter } of members) {
-      if (!voter) continue
+    const voters = members.filter(({ voter }) => voter)
+    for (const { peer } of voters) {
       if (peer === this.#self) clocks.push(this.#clock())
       else {
         const heard = this.#fresh(peer)
         if (heard !== undefined) clocks.push(heard.status.clock + Math.round(now - heard.at))
       }
     }
+    if (clocks.length < majority(voters.length)) return undefined
     clocks.sort((a, b) => a - b)
-    return clocks[(clocks.length - 1) >> 1] ?? this.#clock()
+    return clocks[(clocks.length - 1) >> 1]
   }
 
   /** The members as `/v1/cluster` shows them; `own` is what this node says of itself. */

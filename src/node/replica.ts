@@ -43,8 +43,8 @@ export type ReplicaOptions = {
   readonly send: (to: MemberId, message: PeerMessage) => boolean
   /** The cluster was founded just now. */
   readonly fresh: boolean
-  /** The median of the voters' clocks, milliseconds since the epoch (`safety.md`, rule 23). */
-  readonly clusterTime: () => number
+  /** The median of the voters' clocks, milliseconds since the epoch (`safety.md`, rule 23); undefined while too few are known. */
+  readonly clusterTime: () => number | undefined
   /** Role, term or leader is another. */
   readonly onStatus: (status: RaftStatus) => void
   /** The configuration that holds is another. */
@@ -547,7 +547,7 @@ export class Replica {
 
   /** What an entry is stamped with that this replica, leading, proposes now: never less than before (rule 23). */
   stamp(): number {
-    this.#lastStamp = Math.max(this.#lastStamp, this.#machine?.time ?? 0, this.#options.clusterTime())
+    this.#lastStamp = Math.max(this.#lastStamp, this.#machine?.time ?? 0, this.#options.clusterTime() ?? 0)
     return this.#lastStamp
   }
 

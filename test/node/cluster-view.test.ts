@@ -100,7 +100,16 @@ describe('the view of the cluster', () => {
       view.heard('c', status({ clock: 1_000_010 }), 10)
       clock.now = 500
       clock.wall += 500
-      expect(Math.abs(view.time(members) - 1_000_505)).toBeLessThanOrEqual(5)
+      expect(Math.abs((view.time(members) ?? 0) - 1_000_505)).toBeLessThanOrEqual(5)
     },
   )
+
+  it('knows no time by its own clock alone, nor by what it heard too long ago', () => {
+    const { clock, view } = setUp()
+    expect(view.time(members)).toBeUndefined()
+    view.heard('b', status({ clock: 1_000_000 }), 10)
+    expect(view.time(members)).toBe(1_000_000)
+    clock.now = 3001
+    expect(view.time(members)).toBeUndefined()
+  })
 })
