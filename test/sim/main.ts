@@ -2,7 +2,7 @@
 
 import { parseArgs } from 'node:util'
 import { faults } from './faults.ts'
-import type { Report } from './run.ts'
+import { type Report, unjudged } from './run.ts'
 import {
   add,
   failedSeeds,
@@ -92,10 +92,13 @@ async function simulate(): Promise<boolean> {
     if (!values.all) break
   }
   printTotals(totals, (performance.now() - begun) / 1000)
+  const tooHard = totals.counts.get(unjudged) ?? 0
+  const isJudged = tooHard <= Math.ceil(totals.runs / 100)
+  if (!isJudged) print(`${tooHard} histories could not be judged: more than one in a hundred`)
   const never = totals.runs >= enoughSeeds ? missing(totals) : []
   if (never.length > 0) print(`never happened: ${never.join(', ')}`)
   print(failures === 0 ? 'no violation' : `${failures} of ${totals.runs} seeds broke a promise`)
-  return failures === 0 && never.length === 0
+  return failures === 0 && never.length === 0 && isJudged
 }
 
 async function trace(): Promise<boolean> {
