@@ -57,7 +57,7 @@ export const variants: readonly Variant[] = [
     'raft/log.ts',
     'return last.term > this.lastTerm || (last.term === this.lastTerm && last.index >= this.#lastIndex)',
     'return last.index >= this.#lastIndex',
-    55,
+    121,
   ),
   one(
     'lets votes and acknowledgements leave before their save',
@@ -116,6 +116,7 @@ export const variants: readonly Variant[] = [
     'raft/leadership.ts',
     'else if (this.#committedInTerm) this.#reads.join(read, this.#log.commitIndex)',
     'else if (this.#log.commitIndex > 0) this.#reads.join(read, this.#log.commitIndex)',
+    118,
   ),
   one(
     'lets a read join a round that was sent before it came',
@@ -195,7 +196,7 @@ export const variants: readonly Variant[] = [
         replace: '      if (batch === undefined || offset + batch.bytes > to) return',
       },
     ],
-    seed: 1,
+    seed: 231,
   },
   one(
     'takes a torn tail for damage',
@@ -411,6 +412,7 @@ export const variants: readonly Variant[] = [
     'raft/log.ts',
     'this.#configurations = this.#configurations.filter((at) => at.index < index)',
     '',
+    263,
   ),
   // ── founding ───────────────────────────────────────────────────────────────────────────────────────────────────
   {

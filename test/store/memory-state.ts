@@ -171,6 +171,7 @@ export class MemoryState extends MemoryLevel<Uint8Array, Uint8Array> {
   /** LevelDB clears a range by batches that are not synced. The twin's own way would neither be lost nor take the time of a test. */
   async _clear(range: object): Promise<void> {
     const keys = await this.keys(range).all()
+    if (keys.length === 0) return
     await this._batch(
       keys.map((key) => ({ type: 'del', key })),
       {},
