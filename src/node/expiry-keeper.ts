@@ -38,7 +38,7 @@ export class ExpiryKeeper {
     this.#options = options
   }
 
-  /** To be called about every second. Resolves once there is nothing more to do for now; never rejects. */
+  /** To be called about every second. Resolves once everything that was due is gone, or cannot be had gone; never rejects. */
   async tick(): Promise<void> {
     if (this.#round !== undefined || !this.#leads) return
     this.#round = this.#goRound()

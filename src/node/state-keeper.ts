@@ -32,7 +32,7 @@ export type StateKeeperOptions = {
   readonly appliedLately: () => readonly number[]
   readonly ask: (peer: MemberId, question: Question) => Promise<Answer>
   readonly name: (peer: MemberId) => string
-  /** The state that may be shown is this one, or none for now. */
+  /** The state that may be shown is this one; none while it is lost or being checked. */
   readonly onState: (machine: StateMachine | undefined) => void
   readonly onFatal: (error: Error) => void
   readonly sleep: (ms: number) => Promise<void>

@@ -13,9 +13,6 @@ export type Strike = {
   readonly onLeader: boolean
 }
 
-/** What a fault needs of the product, or of the machine. */
-export type Need = 'log repair' | 'state repair' | 'members' | 'disk hook'
-
 export type Effect = {
   /** For people: `n1 n3 | n2`. */
   readonly what: string
@@ -29,7 +26,8 @@ export type Fault = {
   readonly name: string
   /** One sentence. */
   readonly about: string
-  readonly needs: readonly Need[]
+  /** It works through the library that stands between nodes and disks (`disk-control.ts`), which cannot be built everywhere. */
+  readonly needsDiskHook: boolean
   /** It harms little enough to come along with others. */
   readonly isWeather: boolean
   /** It takes away what a node had promised to keep: no other fault may come along, and the next waits for the repair. */

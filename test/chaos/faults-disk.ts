@@ -7,7 +7,7 @@ import { cutFile, flipBit, openFilesOf, pickFile } from './damage.ts'
 import type { Fault } from './fault.ts'
 import type { Ground } from './ground.ts'
 
-const plain = { needs: [], isWeather: false, isDamage: true, writesGoOn: true } as const
+const plain = { needsDiskHook: false, isWeather: false, isDamage: true, writesGoOn: true } as const
 
 type Place = 'log' | 'level'
 
@@ -27,7 +27,6 @@ function damage(kind: 'flip' | 'cut', place: Place): Fault {
     ...plain,
     name: `${kind}-${place}`,
     about: `${kind === 'flip' ? 'one bit flips' : 'the end is missing'} in a file of one node's ${placeNames[place]}, as it finds out when it starts`,
-    needs: [place === 'log' ? 'log repair' : 'state repair'],
     begin: async (aim) => {
       const { ground, victim, chance } = aim
       await ground.kill([victim])
@@ -58,7 +57,7 @@ export const damageFaults: readonly Fault[] = [
     ...plain,
     name: 'disk-full',
     about: "one node's disk fills up (ENOSPC), and has room again when it ends",
-    needs: ['disk hook'],
+    needsDiskHook: true,
     isDamage: false,
     begin: async (aim) => {
       const { ground, victim } = aim
@@ -82,7 +81,7 @@ export const damageFaults: readonly Fault[] = [
     ...plain,
     name: 'disk-slow',
     about: 'every sync of a minority takes up to seconds longer',
-    needs: ['disk hook'],
+    needsDiskHook: true,
     isDamage: false,
     isWeather: true,
     writesGoOn: false,
@@ -107,7 +106,6 @@ export const damageFaults: readonly Fault[] = [
     ...plain,
     name: 'flip-cold',
     about: 'one bit flips in a file that a running node has not open; a scrub or the next start finds it',
-    needs: ['log repair', 'state repair'],
     begin: async (aim) => {
       const { ground, victim, chance } = aim
       await forgetRepairs(ground, victim)

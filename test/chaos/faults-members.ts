@@ -5,7 +5,7 @@ import { eventually } from '../integration/real-cluster.ts'
 import { type Aim, type Fault, nothing, servesAgain } from './fault.ts'
 import type { Ground } from './ground.ts'
 
-const plain = { needs: ['members'], isWeather: false, isDamage: true, writesGoOn: true } as const
+const plain = { needsDiskHook: false, isWeather: false, isDamage: true, writesGoOn: true } as const
 
 /** How long a change may take, in seconds, with the catching up. */
 const changeSeconds = 60

@@ -3,7 +3,7 @@
 import type { Aim, Effect, Fault } from './fault.ts'
 import type { Weather } from './proxy.ts'
 
-const plain = { needs: [], isWeather: false, isDamage: false, writesGoOn: true } as const
+const plain = { needsDiskHook: false, isWeather: false, isDamage: false, writesGoOn: true } as const
 
 export const networkFaults: readonly Fault[] = [
   {

@@ -1,16 +1,13 @@
 // All faults there are: what each does to the nodes, and how it is taken back.
 
 import { setTimeout as delay } from 'node:timers/promises'
-import { type Aim, type Fault, type Need, nothing, servesAgain } from './fault.ts'
+import { type Aim, type Fault, nothing, servesAgain } from './fault.ts'
 import { damageFaults } from './faults-disk.ts'
 import { memberFaults } from './faults-members.ts'
 import { networkFaults } from './faults-network.ts'
 import type { Ground } from './ground.ts'
 
-/** What the product can do today. A fault that needs more is refused by name, and no part of `all`. */
-export const merged: ReadonlySet<Need> = new Set<Need>(['state repair', 'log repair', 'members'])
-
-const plain = { needs: [], isWeather: false, isDamage: false, writesGoOn: true } as const
+const plain = { needsDiskHook: false, isWeather: false, isDamage: false, writesGoOn: true } as const
 
 const processFaults: readonly Fault[] = [
   {
@@ -124,16 +121,9 @@ export function faultNamed(name: string): Fault {
   return fault
 }
 
-/** Those of these faults that can be had. `all` leaves out the others; throws a sentence for one that was asked for by name. */
-export function available(wanted: readonly string[] | 'all', has: ReadonlySet<Need>): readonly string[] {
-  const lacks = (name: string) => faultNamed(name).needs.filter((need) => !has.has(need))
-  if (wanted === 'all') return faults.map(({ name }) => name).filter((name) => lacks(name).length === 0)
-  for (const name of wanted) {
-    const missing = lacks(name)
-    if (missing.length > 0)
-      throw new Error(`The fault ${name} needs what is not there yet: ${missing.join(', ')}.`)
-  }
-  return wanted
+/** The names of those that `all` means: without a disk hook, those that need none. */
+export function allFaults(hasDiskHook: boolean): readonly string[] {
+  return faults.filter(({ needsDiskHook }) => hasDiskHook || !needsDiskHook).map(({ name }) => name)
 }
 
 function startAll(ground: Ground, ids: readonly string[]): void {

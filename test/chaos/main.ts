@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { toLines } from '../linear/history.ts'
-import { available, faults, merged } from './faults.ts'
+import { faultNamed, faults } from './faults.ts'
 import { Progress } from './progress.ts'
 import { reportPage } from './report.ts'
 import { type Outcome, type RunOptions, runChaos } from './run.ts'
@@ -23,15 +23,10 @@ const usage = `Usage: npm run chaos -- [options]
   --history FILE  what clients did and saw, as JSON lines
 
 Faults:
-${faults.map(({ name, about, needs }) => `  ${name.padEnd(11)} ${about}${needsInWords(needs)}`).join('\n')}
+${faults.map(({ name, about }) => `  ${name.padEnd(11)} ${about}`).join('\n')}
 
 TRIVET_TEST_KEEP=1 leaves the nodes' data and logs, as a violation does.
 `
-
-function needsInWords(needs: (typeof faults)[number]['needs']): string {
-  const missing = needs.filter((need) => need !== 'disk hook' && !merged.has(need))
-  return missing.length === 0 ? '' : ` (not yet: needs ${missing.join(', ')})`
-}
 
 type Arguments = {
   readonly run: Omit<RunOptions, 'signal'>
@@ -56,7 +51,7 @@ function readArguments(): Arguments | undefined {
   })
   if (values.help) return undefined
   const names = values.faults.split(',').map((name) => name.trim())
-  if (values.faults !== 'all') available(names, new Set([...merged, 'disk hook']))
+  if (values.faults !== 'all') for (const name of names) faultNamed(name)
   return {
     run: {
       seconds: whole('--seconds', values.seconds, [5, 86_400]),

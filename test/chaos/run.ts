@@ -5,7 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { History, type HistoryEvent } from '../linear/history.ts'
 import { buildDiskHook } from './disk-control.ts'
 import { Aim, type Effect, type Strike } from './fault.ts'
-import { available, faultNamed, merged } from './faults.ts'
+import { allFaults, faultNamed } from './faults.ts'
 import { type Death, Ground } from './ground.ts'
 import { Observer, type RoleChange } from './observer.ts'
 import { type Replica, replicasOf } from './replicas.ts'
@@ -68,7 +68,7 @@ export async function runChaos(options: RunOptions, watch: Watch): Promise<Outco
   const { nodes, seed } = options
   await using stack = new AsyncDisposableStack()
   const hook = await hookFor(options, stack, watch)
-  const names = available(options.faults, hook === undefined ? merged : new Set([...merged, 'disk hook']))
+  const names = options.faults === 'all' ? allFaults(hook !== undefined) : options.faults
   const ground = stack.use(await Ground.create({ nodes, seed, hook }))
   const lastResort = () => {
     ground.killNow()
@@ -107,8 +107,7 @@ async function hookFor(
   stack: AsyncDisposableStack,
   watch: Watch,
 ): Promise<string | undefined> {
-  const isWanted =
-    options.faults === 'all' || options.faults.some((name) => faultNamed(name).needs.includes('disk hook'))
+  const isWanted = options.faults === 'all' || options.faults.some((name) => faultNamed(name).needsDiskHook)
   if (!isWanted) return undefined
   const hook = await buildDiskHook(stack)
   if (hook.path !== undefined) return hook.path

@@ -250,7 +250,7 @@ describe('a lost log', () => {
     expect(storage.rebuilding?.why).toContain('is missing, though state-0 in /data came from one')
   })
 
-  it('with a damaged state begins at the founding, in a new directory, and keeps the old one for now', async () => {
+  it('with a damaged state begins at the founding, in a new directory, and keeps the old one until it counts again', async () => {
     const { place } = await aged()
     await place.damageLog('batch')
     place.damaged.add('/data/state-0')
