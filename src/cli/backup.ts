@@ -17,7 +17,7 @@ import { bodyOf, chunksOf, openStream } from './asking.ts'
 import { connectionOf, example, print, withConnection } from './command.ts'
 import type { ConnectionOptions } from './connection.ts'
 import { FileTarget } from './file-target.ts'
-import { bytesText, type Progress, progressOfCommand } from './progress.ts'
+import { bytesText, keysText, type Progress, progressOfCommand } from './progress.ts'
 
 type BackupOptions = ConnectionOptions & { readonly json?: true }
 
@@ -45,7 +45,7 @@ export function addBackupCommands(program: Command): void {
         print(
           options,
           { revision, keys, digest },
-          `${keys} keys as of revision ${revision}, digest ${digest}`,
+          `${keysText(keys)} as of revision ${revision}, digest ${digest}`,
         )
       }),
     )
@@ -78,7 +78,7 @@ export function addBackupCommands(program: Command): void {
         print(
           options,
           body,
-          `${keys} keys are restored, revision ${String(body['revision'])}, digest ${digest}`,
+          `restored ${keysText(keys)}, revision ${String(body['revision'])}, digest ${digest}`,
         )
       }),
     )
@@ -134,7 +134,7 @@ async function check(
       }
       bytes += part.bytes.length
       const all = header?.stores.reduce((sum, store) => sum + store.keys, 0) ?? 0
-      progress.show(`${verb} ${keys} keys, ${bytesText(bytes)}`, all === 0 ? undefined : keys / all)
+      progress.show(`${verb} ${keysText(keys)}, ${bytesText(bytes)}`, all === 0 ? undefined : keys / all)
     } else if (part.rows !== keys || part.digest !== digest.hex) {
       throw damagedBackup(`its ${keys} rows come to ${digest.hex}; it says ${part.rows} and ${part.digest}`)
     }

@@ -12,7 +12,7 @@ import { connectionOf, example, print, withConnection } from './command.ts'
 import type { Connection, ConnectionOptions } from './connection.ts'
 import { FileTarget } from './file-target.ts'
 import { linesOf } from './lines.ts'
-import { bytesText, type Progress, progressOfCommand } from './progress.ts'
+import { bytesText, keysText, type Progress, progressOfCommand } from './progress.ts'
 
 type ExportOptions = ConnectionOptions & {
   readonly json?: true
@@ -65,7 +65,7 @@ async function exportKeys(file: string, options: ExportOptions, connection: Conn
     await target.close()
     await rename(partial, file)
     progress.end()
-    print(options, end, `${end.count} keys as of revision ${end.revision}`)
+    print(options, end, `${keysText(end.count)} as of revision ${end.revision}`)
   } finally {
     progress.end()
   }
@@ -104,7 +104,7 @@ async function copyLines(
     await write(Buffer.concat([line.bytes, Buffer.from('\n')]))
     count += 1
     bytes += line.bytes.length + 1
-    progress.show(`${count} keys, ${bytesText(bytes)}`, undefined)
+    progress.show(`${keysText(count)}, ${bytesText(bytes)}`, undefined)
   }
   throw new TrivetError(
     'deadline-exceeded',

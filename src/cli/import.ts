@@ -12,7 +12,7 @@ import { Asker, type Body } from './asking.ts'
 import { connectionOf, example, print, withConnection } from './command.ts'
 import type { ConnectionOptions } from './connection.ts'
 import { type LinePlace, linesOf } from './lines.ts'
-import { bytesText, type Progress, progressOfCommand } from './progress.ts'
+import { bytesText, keysText, type Progress, progressOfCommand } from './progress.ts'
 
 type ImportOptions = ConnectionOptions & { readonly json?: true; readonly store: string }
 
@@ -40,7 +40,7 @@ export function addImportCommand(program: Command): void {
         progress.end()
         const { keys, expired } = imported
         const also = expired === 0 ? '' : `; ${expired} had expired and were left out`
-        print(options, imported, `${keys} keys are set in ${options.store}${also}`)
+        print(options, imported, `set ${keysText(keys)} in ${options.store}${also}`)
       } finally {
         progress.end()
       }
@@ -65,7 +65,7 @@ async function importKeys(file: string, store: string, tools: Tools): Promise<Om
     done = batch.done
     await journal?.keep(done)
     const share = size === undefined || size === 0 ? undefined : done.bytes / size
-    progress.show(`${done.keys} keys, ${bytesText(done.bytes)}`, share)
+    progress.show(`${keysText(done.keys)}, ${bytesText(done.bytes)}`, share)
     batch = new Batch(done)
   }
   for await (const line of linesOf(input, done)) {

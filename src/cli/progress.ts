@@ -76,6 +76,11 @@ export function progressOfCommand(): Progress {
   return new Progress({ stream: process.stderr, now: () => performance.now() })
 }
 
+/** A number of keys as people read it. */
+export function keysText(count: number): string {
+  return count === 1 ? '1 key' : `${count} keys`
+}
+
 /** A number of bytes as people read it. */
 export function bytesText(bytes: number): string {
   const units = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB'] as const

@@ -177,7 +177,7 @@ describe('trivet export and import', () => {
       stdout: expect.stringMatching(/^7 keys as of revision \d+\n$/),
     })
     const imported = await runAt(other, ['import', 'f.ndjson', '--store', 'short'], { cwd })
-    expect(imported).toMatchObject({ status: 0, stdout: '7 keys are set in short\n' })
+    expect(imported).toMatchObject({ status: 0, stdout: 'set 7 keys in short\n' })
     const [before, after] = await Promise.all([
       runAt(place, ['export', '-', '--store', 'from']),
       runAt(other, ['export', '-', '--store', 'short']),
@@ -208,7 +208,7 @@ describe('trivet export and import', () => {
     expect(await run('get', 'i00007')).toMatchObject({ status: 3 })
     // Another file of that name is another import.
     await writeFile(join(cwd, 'f'), line(7))
-    expect(await begin()).toMatchObject({ status: 0, stdout: '1 keys are set in default\n' })
+    expect(await begin()).toMatchObject({ status: 0, stdout: 'set 1 key in default\n' })
     expect(await run('get', 'i00007')).toMatchObject({ status: 0, stdout: '7' })
     await expect(readFile(join(cwd, 'f.import'))).rejects.toThrow('ENOENT')
   })

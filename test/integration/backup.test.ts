@@ -53,7 +53,7 @@ test('backup and restore, export and import keep every key as it is', { timeout:
     return stdout.toString()
   }
 
-  expect(await at(source, 'import', 'made')).toBe(`${count} keys are set in default\n`)
+  expect(await at(source, 'import', 'made')).toBe(`set ${count} keys in default\n`)
   await at(source, 'backup', 'saved')
   await at(target, 'restore', 'saved')
   await at(source, 'export', 'before')
