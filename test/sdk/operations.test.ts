@@ -1,25 +1,9 @@
 // What a store does beyond get and set: counters, lifetimes, many keys at once, ranges, compare and swap.
 
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { type Client, connect, type Store } from '../../src/sdk/index.ts'
-import { MemoryServer } from './memory-server.ts'
+import { describe, expect, it } from 'vitest'
+import { memoryStore } from './memory-cluster.ts'
 
-let server: MemoryServer
-let client: Client
-let store: Store
-
-beforeAll(async () => {
-  server = await MemoryServer.start()
-  client = connect({ endpoints: [server.url], token: 'secret' })
-  store = await client.open('default')
-})
-
-beforeEach(() => {
-  server.state.stores.set('default', new Map())
-  server.seen.length = 0
-})
-
-afterAll(() => server.stop())
+const { server, store } = await memoryStore()
 
 const in7s = { expires: new Date('2030-01-01T00:00:07Z') }
 

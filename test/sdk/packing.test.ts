@@ -1,37 +1,15 @@
 // Concurrent operations share requests, and each still has an answer, an error and a fate of its own.
 
-import { afterEach, describe, expect, it } from 'vitest'
-import { type Client, type ConnectOptions, connect, type Store } from '../../src/sdk/index.ts'
-import { MemoryServer, MemoryState } from './memory-server.ts'
+import { describe, expect, it } from 'vitest'
+import type { ConnectOptions } from '../../src/sdk/index.ts'
+import { type MemoryCluster, memoryCluster } from './memory-cluster.ts'
 
-const servers: MemoryServer[] = []
-
-afterEach(async () => {
-  await Promise.all(servers.splice(0).map((server) => server.stop()))
-})
-
-async function packing(
-  size: number,
-  options: Partial<ConnectOptions> = {},
-): Promise<{
-  state: MemoryState
-  client: Client
-  store: Store
-  first: MemoryServer
-  others: MemoryServer[]
-}> {
-  const state = new MemoryState()
-  const started = await Promise.all(Array.from({ length: size }, () => MemoryServer.start(state)))
-  servers.push(...started)
-  const endpoints = started.map((server) => server.url)
-  const client = connect({ endpoints, token: 'secret', timeout: '3s', ...options })
-  const store = await client.open('default')
-  // The session is opened, so that requests are those of the test alone.
-  await store.set('warm', '')
-  const first = started.find((server) => server.seen.length > 0)
-  if (first === undefined) throw new Error('no server was asked')
-  for (const server of started) server.seen.length = 0
-  return { state, client, store, first, others: started.filter((server) => server !== first) }
+/** The session is opened, so that requests are those of the test alone. */
+async function packing(size: number, options: Partial<ConnectOptions> = {}): Promise<MemoryCluster> {
+  const cluster = await memoryCluster(size, options)
+  await cluster.store.set('warm', '')
+  for (const server of [cluster.first, ...cluster.others]) server.seen.length = 0
+  return cluster
 }
 
 const names = Array.from({ length: 50 }, (_, index) => `k${index}`)

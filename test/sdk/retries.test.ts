@@ -1,39 +1,10 @@
 // When a request is sent again, and above all when it is not: the servers count what reached them.
 
-import { afterEach, describe, expect, it } from 'vitest'
-
+import { describe, expect, it } from 'vitest'
 import { TrivetError } from '../../src/errors.ts'
-import { type Client, type ConnectOptions, connect, type Store } from '../../src/sdk/index.ts'
-import { type Fault, MemoryServer, MemoryState } from './memory-server.ts'
-
-const servers: MemoryServer[] = []
-
-afterEach(async () => {
-  await Promise.all(servers.splice(0).map((server) => server.stop()))
-})
-
-/** Servers of one state, and a store opened through a client of all of them; `first` is the one it sticks to. */
-async function cluster(
-  size: number,
-  options: Partial<ConnectOptions> = {},
-): Promise<{
-  state: MemoryState
-  client: Client
-  store: Store
-  first: MemoryServer
-  others: MemoryServer[]
-}> {
-  const state = new MemoryState()
-  const started = await Promise.all(Array.from({ length: size }, () => MemoryServer.start(state)))
-  servers.push(...started)
-  const endpoints = started.map((server) => server.url)
-  const client = connect({ endpoints, token: 'secret', timeout: '3s', ...options })
-  const store = await client.open('default')
-  const first = started.find((server) => server.seen.length === 1)
-  if (first === undefined) throw new Error('no server was asked')
-  for (const server of started) server.seen.length = 0
-  return { state, client, store, first, others: started.filter((server) => server !== first) }
-}
+import { connect } from '../../src/sdk/index.ts'
+import { memoryCluster } from './memory-cluster.ts'
+import type { Fault, MemoryServer } from './memory-server.ts'
 
 function puts(...all: readonly MemoryServer[]): number {
   return all.flatMap((server) => server.seen).filter((request) => request.method === 'PUT').length
@@ -62,7 +33,7 @@ describe('a write that may have had its effect', () => {
   ]
   for (const [what, fault] of ambiguous) {
     it(`is sent again elsewhere when it ${what}, and takes effect once`, async () => {
-      const { store, state, first, others } = await cluster(2, { timeout: '2s' })
+      const { store, state, first, others } = await memoryCluster(2, { timeout: '2s' })
       first.faults.push(fault)
       expect(await store.set('k', 'v', { ifAbsent: true })).toEqual({
         revision: 1,
@@ -75,7 +46,7 @@ describe('a write that may have had its effect', () => {
     })
 
     it(`has an unknown outcome when it ${what}, and nobody can tell before time is over`, async () => {
-      const { store, state, first, others } = await cluster(2, { timeout: '400ms' })
+      const { store, state, first, others } = await memoryCluster(2, { timeout: '400ms' })
       first.faults.push(fault)
       const refuse: Fault = { type: 'refuse', status: 503, code: 'no-leader' }
       for (const server of [first, ...others]) server.faults.push(...new Array(100).fill(refuse))
@@ -87,7 +58,7 @@ describe('a write that may have had its effect', () => {
   }
 
   it('of a delete is sent again too', async () => {
-    const { store, state, first } = await cluster(2)
+    const { store, state, first } = await memoryCluster(2)
     await store.set('k', 'v')
     first.faults.push({ type: 'cutAfter' })
     expect(await store.delete('k')).toEqual({ revision: 2, deleted: true })
@@ -95,7 +66,7 @@ describe('a write that may have had its effect', () => {
   })
 
   it('learns of the condition that failed when it came first', async () => {
-    const { store, first } = await cluster(2)
+    const { store, first } = await memoryCluster(2)
     await store.set('k', 'v')
     first.faults.push({ type: 'cutAfter' })
     expect(await failure(store.set('k', 'w', { ifAbsent: true }))).toMatchObject({
@@ -105,7 +76,7 @@ describe('a write that may have had its effect', () => {
   })
 
   it('is not called refused for what a later try alone was refused for', async () => {
-    const { store, first, others } = await cluster(2)
+    const { store, first, others } = await memoryCluster(2)
     first.faults.push({ type: 'cutAfter' })
     others[0]?.faults.push({ type: 'refuse', status: 403, code: 'access-denied' })
     const error = await failure(store.set('k', 'v'))
@@ -113,7 +84,7 @@ describe('a write that may have had its effect', () => {
   })
 
   it('is not repeated in a new session, where nobody would know it', async () => {
-    const { store, state, first, others } = await cluster(2)
+    const { store, state, first, others } = await memoryCluster(2)
     await store.set('other', 'v')
     first.faults.push({ type: 'cutAfter' })
     others[0]?.faults.push({ type: 'slow', milliseconds: 300 })
@@ -126,7 +97,7 @@ describe('a write that may have had its effect', () => {
   })
 
   it('is over when it is aborted under way, with the reason as the cause', async () => {
-    const { store, first, others } = await cluster(2)
+    const { store, first, others } = await memoryCluster(2)
     first.faults.push({ type: 'hang' })
     const aborter = new AbortController()
     const write = failure(store.set('k', 'v', { signal: aborter.signal }))
@@ -137,7 +108,7 @@ describe('a write that may have had its effect', () => {
   })
 
   it('is over when it is aborted between two tries', async () => {
-    const { store, first } = await cluster(1, { timeout: '20s' })
+    const { store, first } = await memoryCluster(1, { timeout: '20s' })
     first.faults.push({ type: 'foreign', status: 502, headers: { 'Retry-After': '10' } })
     const aborter = new AbortController()
     const write = failure(store.set('k', 'v', { signal: aborter.signal }))
@@ -147,7 +118,7 @@ describe('a write that may have had its effect', () => {
   })
 
   it('has an unknown outcome when the answer makes no sense', async () => {
-    const { store, first, others } = await cluster(2)
+    const { store, first, others } = await memoryCluster(2)
     first.faults.push({ type: 'garbage' })
     expect((await failure(store.set('k', 'v'))).code).toBe('outcome-unknown')
     expect(puts(first, ...others)).toBe(1)
@@ -156,7 +127,7 @@ describe('a write that may have had its effect', () => {
 
 describe('the session of a client', () => {
   it('is opened by its first write, and only then', async () => {
-    const { store, state } = await cluster(1)
+    const { store, state } = await memoryCluster(1)
     await store.get('k')
     expect(state.sessions.size).toBe(0)
     await Promise.all(['a', 'b', 'c'].map((key) => store.set(key, '')))
@@ -171,7 +142,7 @@ describe('the session of a client', () => {
   })
 
   it('acknowledges up to the lowest write unanswered', async () => {
-    const { store, state, first } = await cluster(1)
+    const { store, state, first } = await memoryCluster(1)
     await store.set('a', '')
     first.faults.push({ type: 'hang', on: ({ path }) => path.endsWith('/slow') })
     const aborter = new AbortController()
@@ -187,7 +158,7 @@ describe('the session of a client', () => {
   })
 
   it('that has ended is replaced, and the write goes into the new one', async () => {
-    const { store, state } = await cluster(2)
+    const { store, state } = await memoryCluster(2)
     await store.set('a', '')
     state.sessions.clear()
     await Promise.all(['a', 'b', 'c'].map((key) => store.set(key, 'again')))
@@ -197,7 +168,7 @@ describe('the session of a client', () => {
   })
 
   it('that cannot be opened keeps the write from being sent', async () => {
-    const { store, first } = await cluster(1, { timeout: '300ms' })
+    const { store, first } = await memoryCluster(1, { timeout: '300ms' })
     const on = ({ path }: { readonly path: string }): boolean => path === '/v1/sessions'
     const refuse: Fault = { type: 'refuse', status: 503, code: 'no-leader', on }
     first.faults.push(...new Array(100).fill(refuse))
@@ -217,7 +188,7 @@ describe('a write that entered no log', () => {
     [507, 'storage-full'],
   ] as const) {
     it(`is sent again after ${status} ${code}, and takes effect once`, async () => {
-      const { store, state, first, others } = await cluster(2)
+      const { store, state, first, others } = await memoryCluster(2)
       first.faults.push({ type: 'refuse', status, code })
       expect(await store.set('k', 'v')).toEqual({ revision: 1, created: true, changed: true })
       expect(state.writes).toBe(1)
@@ -226,7 +197,7 @@ describe('a write that entered no log', () => {
   }
 
   it('goes to another endpoint when the connection is refused', async () => {
-    const { store, state, first, others } = await cluster(2)
+    const { store, state, first, others } = await memoryCluster(2)
     await first.stop()
     await store.set('k', 'v')
     expect(state.writes).toBe(1)
@@ -234,7 +205,7 @@ describe('a write that entered no log', () => {
   })
 
   it('waits for an endpoint to come back', async () => {
-    const { store, state, first } = await cluster(1)
+    const { store, state, first } = await memoryCluster(1)
     await first.stop()
     const write = store.set('k', 'v')
     await first.listen()
@@ -243,7 +214,7 @@ describe('a write that entered no log', () => {
   })
 
   it('is refused in the words of the node when time is over', async () => {
-    const { store, state, first } = await cluster(1, { timeout: '300ms' })
+    const { store, state, first } = await memoryCluster(1, { timeout: '300ms' })
     first.faults.push(
       ...Array.from({ length: 100 }, (): Fault => ({ type: 'refuse', status: 503, code: 'no-leader' })),
     )
@@ -268,7 +239,7 @@ describe('a refusal', () => {
     [413, 'value-too-large'],
   ] as const) {
     it(`of a write with ${status} is final`, async () => {
-      const { store, first, others } = await cluster(2)
+      const { store, first, others } = await memoryCluster(2)
       first.faults.push({ type: 'refuse', status, code })
       expect(await failure(store.set('k', 'v'))).toMatchObject({ code, status, outcome: 'none' })
       expect(puts(first, ...others)).toBe(1)
@@ -276,14 +247,14 @@ describe('a refusal', () => {
   }
 
   it('of a read that no retry can mend is final', async () => {
-    const { store, first, others } = await cluster(2)
+    const { store, first, others } = await memoryCluster(2)
     first.faults.push({ type: 'refuse', status: 500, code: 'internal' })
     expect((await failure(store.get('k'))).code).toBe('internal')
     expect(first.seen.length + (others[0]?.seen.length ?? 0)).toBe(1)
   })
 
   it('of a proxy is told apart from one of a node', async () => {
-    const { store, first } = await cluster(1)
+    const { store, first } = await memoryCluster(1)
     await store.set('k', 'v')
     first.faults.push({ type: 'foreign', status: 404 })
     expect((await failure(store.get('k'))).code).toBe('not-found')
@@ -305,7 +276,7 @@ describe('a read', () => {
   ]
   for (const fault of mendable) {
     it(`is repeated elsewhere after ${JSON.stringify(fault)}`, async () => {
-      const { store, first, others } = await cluster(2)
+      const { store, first, others } = await memoryCluster(2)
       await store.set('k', 'value')
       first.faults.push(fault)
       expect(await store.getText('k')).toBe('value')
@@ -314,7 +285,7 @@ describe('a read', () => {
   }
 
   it('does not spend all of its time on an endpoint that hangs', async () => {
-    const { store, first, others } = await cluster(2, { timeout: '2s' })
+    const { store, first, others } = await memoryCluster(2, { timeout: '2s' })
     await store.set('k', 'value')
     first.faults.push({ type: 'hang' })
     expect(await store.getText('k')).toBe('value')
@@ -322,7 +293,7 @@ describe('a read', () => {
   })
 
   it('says what was wrong when no endpoint can be reached in time', async () => {
-    const { store, first, others } = await cluster(2, { timeout: '300ms' })
+    const { store, first, others } = await memoryCluster(2, { timeout: '300ms' })
     await Promise.all([first, ...others].map((server) => server.stop()))
     const start = performance.now()
     const error = await failure(store.get('k'))
@@ -333,7 +304,7 @@ describe('a read', () => {
   })
 
   it('that is aborted rejects with the reason of the signal', async () => {
-    const { store, first } = await cluster(1)
+    const { store, first } = await memoryCluster(1)
     first.faults.push({ type: 'hang' })
     const reason = new Error('not needed any more')
     const aborter = new AbortController()
@@ -347,7 +318,7 @@ describe('a read', () => {
   })
 
   it('that is aborted between two tries rejects with the reason, and so does a write', async () => {
-    const { store, first } = await cluster(1, { timeout: '20s' })
+    const { store, first } = await memoryCluster(1, { timeout: '20s' })
     for (const call of [
       (signal: AbortSignal) => store.get('k', { signal }),
       (signal: AbortSignal) => store.set('k', 'v', { signal }),
@@ -365,7 +336,7 @@ describe('a read', () => {
 
 describe('waiting', () => {
   it('lasts as long as Retry-After asks, and the server hears how much time is left', async () => {
-    const { store, first } = await cluster(1, { timeout: '3s' })
+    const { store, first } = await memoryCluster(1, { timeout: '3s' })
     first.faults.push({ type: 'refuse', status: 429, code: 'overloaded', retryAfter: 1 })
     const start = performance.now()
     await store.set('k', 'v')
@@ -379,7 +350,7 @@ describe('waiting', () => {
   })
 
   it('is not begun when it would end past the deadline', async () => {
-    const { store, first } = await cluster(1, { timeout: '1s' })
+    const { store, first } = await memoryCluster(1, { timeout: '1s' })
     first.faults.push({ type: 'refuse', status: 429, code: 'overloaded', retryAfter: 5 })
     const start = performance.now()
     expect((await failure(store.set('k', 'v'))).code).toBe('overloaded')
@@ -397,14 +368,14 @@ describe('waiting', () => {
 
 describe('the choice of endpoint', () => {
   it('sticks to the one that answers', async () => {
-    const { store, first, others } = await cluster(3)
+    const { store, first, others } = await memoryCluster(3)
     for (let i = 0; i < 10; i++) await store.get('k')
     expect(first.seen).toHaveLength(10)
     expect(others.flatMap((server) => server.seen)).toHaveLength(0)
   })
 
   it('leaves a draining node, whose answer still counts', async () => {
-    const { store, state, first, others } = await cluster(2)
+    const { store, state, first, others } = await memoryCluster(2)
     await store.set('k', 'u')
     first.draining = true
     await store.set('k', 'v')
@@ -415,7 +386,7 @@ describe('the choice of endpoint', () => {
   })
 
   it('returns to a refusing one when the others refuse as well', async () => {
-    const { store, first, others } = await cluster(2)
+    const { store, first, others } = await memoryCluster(2)
     first.faults.push({ type: 'refuse', status: 503, code: 'no-leader' })
     others[0]?.faults.push({ type: 'refuse', status: 503, code: 'no-leader' })
     await store.set('k', 'v')
@@ -443,7 +414,7 @@ describe('what fetch rejects with', () => {
   ]
   for (const [what, cause, again] of cases) {
     it(`${again ? 'allows' : 'forbids'} another try of what has no number: ${what}`, async () => {
-      const { state, first } = await cluster(1)
+      const { state, first } = await memoryCluster(1)
       let calls = 0
       const client = connect({
         endpoints: [first.url],

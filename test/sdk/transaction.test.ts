@@ -1,26 +1,10 @@
 // Transactions: built step by step, all or none, with results of the types of their operations.
 
-import { afterAll, beforeAll, beforeEach, expect, expectTypeOf, it } from 'vitest'
-import { type Client, check, connect, op, type Store } from '../../src/sdk/index.ts'
-import { MemoryServer } from './memory-server.ts'
+import { expect, expectTypeOf, it } from 'vitest'
+import { type Client, check, connect, op } from '../../src/sdk/index.ts'
+import { memoryStore } from './memory-cluster.ts'
 
-let server: MemoryServer
-let client: Client
-let store: Store
-
-beforeAll(async () => {
-  server = await MemoryServer.start()
-  client = connect({ endpoints: [server.url], token: 'secret' })
-  store = await client.open('default')
-})
-
-beforeEach(() => {
-  server.state.stores.set('default', new Map())
-  server.state.stores.set('carts', new Map())
-  server.seen.length = 0
-})
-
-afterAll(() => server.stop())
+const { server, client, store } = await memoryStore('carts')
 
 it('does one of its two lists, and answers with the results of that list, typed by its operations', async () => {
   const build = client

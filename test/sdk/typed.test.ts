@@ -2,26 +2,12 @@
 
 import { type } from 'arktype'
 import * as v from 'valibot'
-import { afterAll, beforeAll, beforeEach, describe, expect, expectTypeOf, it } from 'vitest'
+import { describe, expect, expectTypeOf, it } from 'vitest'
 import { z } from 'zod'
-import { type Client, connect, SchemaError, type StandardSchema, type Store } from '../../src/sdk/index.ts'
-import { MemoryServer } from './memory-server.ts'
+import { SchemaError, type StandardSchema } from '../../src/sdk/index.ts'
+import { memoryStore } from './memory-cluster.ts'
 
-let server: MemoryServer
-let client: Client
-let store: Store
-
-beforeAll(async () => {
-  server = await MemoryServer.start()
-  client = connect({ endpoints: [server.url], token: 'secret' })
-  store = await client.open('default')
-})
-
-beforeEach(() => {
-  server.state.stores.set('default', new Map())
-})
-
-afterAll(() => server.stop())
+const { server, store } = await memoryStore()
 
 async function all<T>(items: AsyncIterable<T>): Promise<T[]> {
   const found: T[] = []
