@@ -16,7 +16,7 @@ import { pages, readMeta } from './state-verify.ts'
 import type { StateLevel } from './state-writer.ts'
 
 /** Which events are wanted. */
-export type HistoryQuery = {
+type HistoryQuery = {
   readonly after: Position
   readonly store: number
   readonly matches: (key: Uint8Array) => boolean

@@ -12,6 +12,7 @@ import { describeKeys } from './contract-keys.ts'
 import { describeListing } from './contract-listing.ts'
 import { describeOperations } from './contract-operations.ts'
 import { describeRepeats } from './contract-repeats.ts'
+import { describeSelf } from './contract-self.ts'
 import { describeWatch } from './contract-watch.ts'
 import { hashOf } from './memory-node.ts'
 
@@ -73,8 +74,7 @@ export const founding: TestFounding = {
   valueBytes: 4 * 1024 * 1024,
 }
 
-/** `more`: parts of the contract that not every node of the tests knows. */
-export function describeRest(name: string, found: Found, more: (bench: Bench) => void = () => {}): void {
+export function describeRest(name: string, found: Found): void {
   describe(`REST over ${name}`, () => {
     let api: Api
     let close: () => Promise<void>
@@ -122,7 +122,7 @@ export function describeRest(name: string, found: Found, more: (bench: Bench) =>
     describeCluster(bench)
     describeAdministration(bench)
     describeWatch(bench)
-    more(bench)
+    describeSelf(bench)
 
     describe('a route', () => {
       test.each([

@@ -52,7 +52,7 @@ test('a write that may have taken effect is no failure', async () => {
 
 test('a node that does not take part yet does not call a token invalid that it cannot know', async () => {
   const { node, as } = await makeBed()
-  node.state.held.clear()
+  node.state.show(undefined)
   node.faults = { refuse: new TrivetError('not-ready', 'n1 waits for n3') }
   expect(await as('GET', '/v1/cluster')).toMatchObject({ status: 503, json: { code: 'not-ready' } })
 })
@@ -72,13 +72,7 @@ test('a bug is 500 without its stack, which the log has under the request id', a
 
 test('a value too large for the state machine is refused with its limit', async () => {
   const { node, as } = await makeBed()
-  const { apply } = node.state
-  node.state.apply = (command) => ({
-    ...apply.call(node.state, command),
-    type: 'refused',
-    code: 'value-too-large',
-    limit: 3,
-  })
+  node.faults = { outcome: { type: 'refused', code: 'value-too-large', limit: 3 } }
   expect(await as('PUT', path, { body: 'four' })).toMatchObject({ status: 413, json: { limit: 3 } })
 })
 

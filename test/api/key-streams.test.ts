@@ -5,17 +5,17 @@ import net from 'node:net'
 import { Packr } from 'msgpackr'
 import { expect, onTestFinished, test } from 'vitest'
 import { AnswerRoom } from '../../src/api/answer-room.ts'
-import { type Bed, makeBed, patience } from './bed.ts'
+import { type Bed, makeBed, patience, revoke } from './bed.ts'
 import { secrets } from './contract.ts'
 import { hashOf } from './memory-node.ts'
 
 const pages = 24
 
 /** Far more than sockets hold, each key a page of its own. */
-function fill({ node }: Bed): void {
+async function fill({ node }: Bed): Promise<void> {
   const value = Buffer.alloc(1024 * 1024)
   for (let n = 0; n < pages; n++) {
-    node.state.apply({
+    await node.apply({
       type: 'set',
       token: hashOf(secrets.admin),
       store: 'carts',
@@ -54,7 +54,7 @@ async function stopped(bed: Bed): Promise<Reader> {
 
 test('a stream reads no further than its reader takes, and goes on when it does', async () => {
   const bed = await makeBed()
-  fill(bed)
+  await fill(bed)
   const client = await stopped(bed)
   let read = -1
   await expect
@@ -74,7 +74,7 @@ test('a stream reads no further than its reader takes, and goes on when it does'
 
 test('a stream whose reader leaves gives up what it pinned', async () => {
   const bed = await makeBed()
-  fill(bed)
+  await fill(bed)
   const client = await stopped(bed)
   expect(bed.node.state.reads.open).toBe(1)
   client.socket.destroy()
@@ -85,16 +85,16 @@ test('a stream whose reader leaves gives up what it pinned', async () => {
 
 test('a stream ends when its token is revoked, and says so', async () => {
   const bed = await makeBed()
-  fill(bed)
+  await fill(bed)
   const client = await stopped(bed)
-  bed.node.state.held.delete(hashOf(secrets.cart))
+  await revoke(bed.node, 'cart')
   expect(await client.lastLine()).toMatchObject({ error: { code: 'unauthenticated', status: 401 } })
   expect(bed.node.state.reads.open).toBe(0)
 })
 
 test('a stream ends when nobody can say whether it may go on, unless it is a stale one', async () => {
   const bed = await makeBed({ keyStreams: { open: 64, grants: 0, drain: 5000 } })
-  fill(bed)
+  await fill(bed)
   const client = await stopped(bed)
   bed.node.faults = { noLeader: true }
   expect(await client.lastLine()).toMatchObject({ error: { code: 'no-leader', retryable: true } })
@@ -102,12 +102,12 @@ test('a stream ends when nobody can say whether it may go on, unless it is a sta
 
 test('a stream ends when the node stops, after its time', async () => {
   const bed = await makeBed({ keyStreams: { open: 64, grants: 5000, drain: 0 } })
-  fill(bed)
+  await fill(bed)
   const client = await stopped(bed)
   bed.api.drain()
   expect(await client.lastLine()).toMatchObject({ error: { code: 'shutting-down' } })
   const patient = await makeBed()
-  fill(patient)
+  await fill(patient)
   const other = await stopped(patient)
   patient.api.drain()
   expect(await other.lastLine()).toMatchObject({ end: true, count: pages })
@@ -115,13 +115,9 @@ test('a stream ends when the node stops, after its time', async () => {
 
 test('a stream that fails in its middle says so in its last line, and the log says why', async () => {
   const bed = await makeBed({ keyStreams: { open: 64, grants: 0, drain: 5000 } })
-  fill(bed)
+  await fill(bed)
   const client = await stopped(bed)
-  bed.node.faults = { bug: new Error('nobody foresaw it') }
-  const { state } = bed.node
-  state.held.get = () => {
-    throw new Error('nobody foresaw it')
-  }
+  bed.node.state.bug = new Error('nobody foresaw it')
   const last = await client.lastLine()
   expect(last).toMatchObject({ error: { code: 'internal' } })
   expect(JSON.stringify(last)).not.toContain('foresaw')
@@ -132,7 +128,7 @@ test('a stream that fails in its middle says so in its last line, and the log sa
 
 test('so many streams are open at a time', async () => {
   const bed = await makeBed({ keyStreams: { open: 1, grants: 5000, drain: 5000 } })
-  fill(bed)
+  await fill(bed)
   const client = await stopped(bed)
   const headers = { accept: 'application/x-ndjson' }
   expect(await bed.as('GET', '/v1/stores/carts/keys', { headers })).toMatchObject({

@@ -2,7 +2,7 @@
 
 import { expect, it } from 'vitest'
 import { TrivetError } from '../../src/errors.ts'
-import { type Bed, makeBed, patience } from './bed.ts'
+import { type Bed, makeBed, mint, patience, revoke } from './bed.ts'
 import { type Answered, type Asked, ask } from './client.ts'
 import { hashOf } from './memory-node.ts'
 
@@ -17,7 +17,7 @@ const token = {
 /** A node that knows the user ann. */
 async function knowing(): Promise<Bed> {
   const bed = await makeBed()
-  bed.node.state.addToken(token)
+  await mint(bed.node, token)
   return bed
 }
 
@@ -31,7 +31,7 @@ it('a node that lags asks for the newest state before it refuses', async () => {
     ['POST', '{', 400],
   ] as const) {
     const bed = await makeBed()
-    bed.node.behind = () => bed.node.state.addToken(token)
+    bed.node.behind = () => mint(bed.node, token)
     expect((await as(bed, method, { body })).status).toBe(status)
     expect(bed.node.barriers).toBe(1)
   }
@@ -39,7 +39,7 @@ it('a node that lags asks for the newest state before it refuses', async () => {
 
 it('a node that lags asks for the newest state before it answers a read', async () => {
   const bed = await knowing()
-  bed.node.behind = () => bed.node.state.held.delete(token.hash)
+  bed.node.behind = () => revoke(bed.node, token.name)
   expect((await as(bed, 'GET')).status).toBe(401)
 })
 

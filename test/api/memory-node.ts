@@ -1,8 +1,11 @@
-// A node that keeps its state in memory: it decides commands as the state machine does, and fails on demand as a cluster does.
+// A node without a log and without others: a real state machine over LevelDB in memory, which fails on demand as a cluster does.
 
 import { hash } from 'node:crypto'
+import { setTimeout as delay } from 'node:timers/promises'
 import { type ErrorCode, TrivetError } from '../../src/errors.ts'
 import { compose, type Wish } from '../../src/node/membership.ts'
+import { NodeState } from '../../src/node/node-state.ts'
+import { restoreBackup } from '../../src/node/restoring.ts'
 import type {
   ChangeOptions,
   ClusterStatus,
@@ -12,35 +15,17 @@ import type {
   NodeMetrics,
   NodeSurface,
   Restored,
+  RestoreOptions,
   WaitOptions,
   WatchQuery,
   WatchStream,
 } from '../../src/node/surface.ts'
 import { WatchHub } from '../../src/node/watch-hub.ts'
-import { permits, type Target } from '../../src/store/grants.ts'
-import { nameOf, type Place } from '../../src/store/places.ts'
-import type { Follower } from '../../src/store/state-changes.ts'
-import type { HistoryReader } from '../../src/store/state-history-read.ts'
-import type {
-  AppStatus,
-  Command,
-  ConsistentRead,
-  Due,
-  Item,
-  ListPage,
-  ListQuery,
-  Outcome,
-  StateReader,
-  StoreDefinition,
-  StoreStatus,
-  Token,
-} from '../../src/store/types.ts'
-import { administer, isAdminCommand } from './memory-admin.ts'
-import { backupOf, restoreInto } from './memory-backup.ts'
-import { MemoryChanges } from './memory-changes.ts'
-import { type KeysCommand, type Keyspace, KeyWrite, textOf } from './memory-keys.ts'
+import { commandVersion, encodeCommand, encodeEntryData } from '../../src/store/commands.ts'
+import { StateMachine } from '../../src/store/state-machine.ts'
+import type { Command, ConsistentRead, Outcome, StoreDefinition, Token } from '../../src/store/types.ts'
+import { MemoryState } from '../store/memory-state.ts'
 import { memoryMetrics } from './memory-metrics.ts'
-import { MemoryRepeats } from './memory-repeats.ts'
 
 /** The hash a token is kept by. */
 export function hashOf(secret: string): string {
@@ -49,208 +34,45 @@ export function hashOf(secret: string): string {
 
 const timing = { forward: 0.1, queue: 0.25, fsync: 0.5, quorum: 1, apply: 0.05 }
 
-export class MemoryState implements StateReader {
-  readonly clusterId = '0123456789abcdef0123456789abcdef'
+type Founded = {
+  readonly stores: readonly StoreDefinition[]
+  readonly tokens: readonly Token[]
+  readonly valueBytes: number
+}
+
+/** What the node shows, and how much of it is being read. */
+class WatchedState extends NodeState {
   /** Consistent reads that are open, and the pages that all of them have taken. */
   readonly reads = { open: 0, pages: 0 }
-  revision = 0
-  lastApplied = 0
-  /** Tokens by hash. */
-  readonly held = new Map<string, Token>()
-  readonly keyspaces = new Map<string, Keyspace>()
-  readonly repeats = new MemoryRepeats()
-  readonly changes = new MemoryChanges()
-  #number = 0
+  /** Looking for a token throws this. */
+  bug: Error | undefined
 
-  addStore(definition: StoreDefinition): void {
-    this.#number += 1
-    this.keyspaces.set(definition.name, { definition, number: this.#number, items: new Map() })
+  override token(tokenHash: string): Token | undefined {
+    if (this.bug !== undefined) throw this.bug
+    return super.token(tokenHash)
   }
 
-  addToken(token: Token): void {
-    this.held.set(token.hash, token)
-  }
-
-  token(tokenHash: string): Token | undefined {
-    return this.held.get(tokenHash)
-  }
-
-  tokens(): readonly Token[] {
-    return [...this.held.values()].sort((a, b) => Buffer.compare(Buffer.from(a.name), Buffer.from(b.name)))
-  }
-
-  store(place: Place): StoreStatus | undefined {
-    const keyspace = this.#at(place)
-    return keyspace === undefined ? undefined : statusOf(keyspace)
-  }
-
-  /** No app has tokens here. */
-  #at(place: Place): Keyspace | undefined {
-    return typeof place === 'string' ? this.keyspaces.get(place) : undefined
-  }
-
-  stores(): readonly StoreStatus[] {
-    return [...this.keyspaces.values()].map(statusOf)
-  }
-
-  /** Those that have tokens; none keeps keys. */
-  apps(): readonly AppStatus[] {
-    const ids = this.tokens().flatMap(({ principal }) => (principal.type === 'app' ? [principal.app] : []))
-    return [...new Set(ids)].sort().map((id) => ({ id, keys: 0, bytes: 0 }))
-  }
-
-  async get(store: Place, key: Uint8Array): Promise<Item | undefined> {
-    return this.#at(store)?.items.get(textOf(key))
-  }
-
-  async getMany(store: Place, keys: readonly Uint8Array[]): Promise<readonly (Item | undefined)[]> {
-    return keys.map((key) => this.#at(store)?.items.get(textOf(key)))
-  }
-
-  async list(query: ListQuery): Promise<ListPage> {
-    const keyspace = this.#at(query.store)
-    if (keyspace === undefined) {
-      throw new TrivetError('no-such-store', `There is no store ${nameOf(query.store)}`)
-    }
-    const ordered = [...keyspace.items.values()].sort((a, b) => Buffer.compare(a.key, b.key))
-    if (query.reverse === true) ordered.reverse()
-    const matching = ordered.filter(({ key }) => isWithin(query, key))
-    const items: Item[] = []
-    let bytes = 0
-    for (const item of matching) {
-      if (items.length >= query.limit || bytes > query.maxBytes) break
-      items.push(item)
-      bytes += item.key.length + item.value.length
-    }
-    return { items, revision: this.revision, more: items.length < matching.length }
-  }
-
-  async openRead(): Promise<ConsistentRead> {
-    const frozen = new MemoryState()
-    frozen.revision = this.revision
-    for (const [name, { items, ...rest }] of this.keyspaces) {
-      frozen.keyspaces.set(name, { ...rest, items: new Map(items) })
-    }
+  override async openRead(): Promise<ConsistentRead> {
+    const read = await super.openRead()
     this.reads.open += 1
     return {
-      revision: this.revision,
-      list: (query) => {
+      revision: read.revision,
+      list: (query, options) => {
         this.reads.pages += 1
-        return frozen.list(query)
+        return read.list(query, options)
       },
       close: async () => {
         this.reads.open -= 1
+        await read.close()
       },
     }
   }
-
-  follow(follower: Follower): () => void {
-    return this.changes.follow(follower)
-  }
-
-  async openHistory(): Promise<HistoryReader> {
-    return this.changes.open(this.revision)
-  }
-
-  /** Nothing expires here. */
-  async due(): Promise<Due> {
-    return { records: [], tokens: [] }
-  }
-
-  dropped(): readonly number[] {
-    return []
-  }
-
-  /** Decides one command, as apply does. */
-  apply(command: Command): Outcome {
-    this.lastApplied += 1
-    if (isAdminCommand(command)) {
-      const admin = this.held.get(command.token)
-      if (admin === undefined) return { type: 'refused', code: 'unauthenticated' }
-      return this.repeats.once(admin.name, command, () => administer(this, admin, command))
-    }
-    if (!isOfKeys(command) && command.type !== 'openSession') {
-      throw new Error(`the node in memory does not know the command ${command.type}`)
-    }
-    const token = this.held.get(command.token)
-    if (token === undefined) return { type: 'refused', code: 'unauthenticated' }
-    if (command.type !== 'openSession') {
-      return this.repeats.once(token.name, command, () => this.#change(command))
-    }
-    if (token.principal.type === 'monitor') return { type: 'refused', code: 'access-denied' }
-    return this.repeats.open(token.name, command.session)
-  }
-
-  #change(command: KeysCommand): Outcome {
-    const refused = this.#refusal(command)
-    if (refused !== undefined) return { type: 'refused', code: refused }
-    const write = new KeyWrite(this.keyspaces, { revision: this.revision + 1, time: Date.now() })
-    const outcome = write.decide(command)
-    if (outcome.type === 'refused' || outcome.type === 'touched') return outcome
-    this.revision += 1
-    const { revision } = this
-    const changes = write.changes
-      // A touch leaves the revision alone, and watchers too.
-      .filter(({ item }) => item === undefined || item.revision === revision)
-      .map(({ store, key, item }) =>
-        item === undefined
-          ? ({ type: 'delete', revision, store, key } as const)
-          : ({ type: 'set', revision, store, key, record: item } as const),
-      )
-    if (changes.length > 0) this.changes.add(changes)
-    return outcome
-  }
-
-  #refusal(command: KeysCommand): ErrorCode | undefined {
-    const principal = this.held.get(command.token)?.principal
-    if (principal === undefined) return 'unauthenticated'
-    return targetsOf(command).every((target) => permits(principal, target)) ? undefined : 'access-denied'
-  }
 }
 
-function isOfKeys(command: Command): command is KeysCommand {
-  return ['set', 'delete', 'increment', 'touch', 'deleteRange', 'transaction'].includes(command.type)
-}
-
-function targetsOf(command: KeysCommand): readonly Target[] {
-  switch (command.type) {
-    case 'transaction':
-      return [...command.if, ...command.then, ...command.else].map((part) => ({
-        store: part.store,
-        access: ['set', 'delete', 'increment', 'touch', 'deletePrefix'].includes(part.type)
-          ? 'read-write'
-          : 'read',
-        within: part.type === 'deletePrefix' ? part.prefix : part.key,
-      }))
-    case 'deleteRange':
-      return [{ store: command.store, access: 'read-write', within: command.prefix }]
-    default:
-      return [{ store: command.store, access: 'read-write', within: command.key }]
-  }
-}
-
-function statusOf({ definition, number, items }: Keyspace): StoreStatus {
-  const bytes = [...items.values()].reduce((sum, { key, value }) => sum + key.length + value.length, 0)
-  return { ...definition, number, keys: items.size, bytes }
-}
-
-function isWithin(query: ListQuery, key: Uint8Array): boolean {
-  const { prefix, start, end, after, reverse } = query
-  if (prefix !== undefined && Buffer.compare(key.subarray(0, prefix.length), prefix) !== 0) return false
-  if (start !== undefined && Buffer.compare(key, start) < 0) return false
-  if (end !== undefined && Buffer.compare(key, end) >= 0) return false
-  if (after === undefined) return true
-  return reverse === true ? Buffer.compare(key, after) < 0 : Buffer.compare(key, after) > 0
-}
-
-/**
- * One node. `cluster` is what is committed, `state` what this node has applied: they are the same object until `lag()`
- * parts them, and a barrier brings them together again.
- */
 export class MemoryNode implements NodeSurface {
   readonly id = 'n1'
   readonly version = '0.1.0'
-  readonly state: MemoryState
+  readonly state = new WatchedState()
   /** What the node does wrong; set by tests. */
   faults: {
     /** No leader is known: barriers and writes wait for their deadline. */
@@ -263,12 +85,16 @@ export class MemoryNode implements NodeSurface {
     refuse?: TrivetError
     /** The node throws what nobody foresaw. */
     bug?: Error
+    /** Whatever commands come to, this is said of them. */
+    outcome?: Outcome
     reasons?: readonly string[]
     /** No other member is known to be well. */
     ailing?: boolean
   } = {}
   /** Run once by the next barrier, as the entries that a lagging node has still to apply. */
-  behind: (() => void) | undefined
+  behind: (() => Promise<unknown>) | undefined
+  /** Run once before the next command is applied, as an entry that comes before it. */
+  before: (() => Promise<unknown>) | undefined
   barriers = 0
   leader = 'n1'
   members: readonly (Newcomer & { readonly role: 'voter' | 'learner' })[] = [1, 2].map((number) => ({
@@ -282,11 +108,62 @@ export class MemoryNode implements NodeSurface {
   readonly #waiters = new Set<() => void>()
   readonly hub = new WatchHub({ now: () => performance.now() })
 
-  constructor(founding: { readonly stores: readonly StoreDefinition[]; readonly tokens: readonly Token[] }) {
-    this.state = new MemoryState()
-    for (const store of founding.stores) this.state.addStore(store)
-    for (const token of founding.tokens) this.state.addToken(token)
-    this.hub.show(this.state)
+  readonly #machine: StateMachine
+  /** Entries are applied one after the other. */
+  #applying: Promise<unknown> = Promise.resolve()
+  #number = 0
+
+  private constructor(machine: StateMachine) {
+    this.#machine = machine
+    this.state.show(machine)
+    this.hub.show(machine)
+  }
+
+  static async start({ stores, tokens, valueBytes }: Founded): Promise<MemoryNode> {
+    const machine = await StateMachine.open({
+      level: new MemoryState(),
+      founding: {
+        clusterId: '0123456789abcdef0123456789abcdef',
+        name: 'dev',
+        configuration: { members: [] },
+        stores,
+        tokens,
+        valueBytes,
+        foundedAt: Date.now(),
+        commandVersion,
+      },
+      onFailure: ({ error }) => {
+        throw error
+      },
+    })
+    return new MemoryNode(machine)
+  }
+
+  async close(): Promise<void> {
+    this.hub.close()
+    await this.#applying
+    await this.#machine.close()
+  }
+
+  /** What an entry of this one command comes to. */
+  apply(command: Command): Promise<Outcome> {
+    const applied = this.#applying.then(async () => {
+      const { lastApplied } = this.#machine
+      this.#number += 1
+      const batch = {
+        peer: 'n1',
+        boot: 1,
+        acked: this.#number - 1,
+        commands: [{ number: this.#number, bytes: encodeCommand(command) }],
+      }
+      const data = encodeEntryData({ time: Date.now(), batches: [batch] })
+      const [one] = await this.#machine.apply([{ type: 'commands', index: lastApplied + 1, term: 3, data }])
+      for (const wake of this.#waiters) wake()
+      if (one === undefined) throw new Error('a command that comes once has an outcome')
+      return one.outcome
+    })
+    this.#applying = applied.catch(() => undefined)
+    return applied
   }
 
   /** How many reads wait for a revision. */
@@ -300,8 +177,10 @@ export class MemoryNode implements NodeSurface {
     if (refuse !== undefined) throw refuse
     if (noLeader === true) await untilDeadline(options, 'no-leader')
     this.executed.push(command)
-    const outcome = this.state.apply(command)
-    for (const wake of this.#waiters) wake()
+    const { before } = this
+    this.before = undefined
+    await before?.()
+    const outcome = this.faults.outcome ?? (await this.apply(command))
     if (outcomeUnknown === true) {
       throw new TrivetError('outcome-unknown', 'The leader was lost while it had the command')
     }
@@ -314,8 +193,9 @@ export class MemoryNode implements NodeSurface {
     if (refuse !== undefined) throw refuse
     if (noLeader === true) await untilDeadline(options, 'no-leader')
     if (barrier !== undefined) await orAborted(barrier, options)
-    this.behind?.()
+    const { behind } = this
     this.behind = undefined
+    await behind?.()
   }
 
   async waitForRevision(revision: number, options: WaitOptions): Promise<void> {
@@ -425,13 +305,17 @@ export class MemoryNode implements NodeSurface {
   }
 
   backup(): AsyncGenerator<Uint8Array, void> {
-    return backupOf(this.state)
+    return this.#machine.backup()
   }
 
-  async restore(chunks: AsyncIterable<Uint8Array>): Promise<Restored> {
+  async restore(chunks: AsyncIterable<Uint8Array>, options: RestoreOptions): Promise<Restored> {
     const { refuse } = this.faults
     if (refuse !== undefined) throw refuse
-    return restoreInto(this.state, chunks)
+    return restoreBackup(chunks, options, {
+      execute: (command, wait) => this.execute(command, wait),
+      now: () => performance.now(),
+      sleep: (ms) => delay(ms),
+    })
   }
 
   unreadiness(): readonly string[] {

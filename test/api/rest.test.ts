@@ -3,7 +3,7 @@
 import { describeRest } from './contract.ts'
 import { MemoryNode } from './memory-node.ts'
 
-describeRest('a node in memory', async (founding) => ({
-  node: new MemoryNode(founding),
-  close: async () => undefined,
-}))
+describeRest('a node in memory', async (founding) => {
+  const node = await MemoryNode.start(founding)
+  return { node, close: () => node.close() }
+})

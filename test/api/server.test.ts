@@ -14,10 +14,16 @@ import { MemoryNode } from './memory-node.ts'
 const path = '/v1/stores/default/keys/x'
 const limits = { keyBytes: 4096, valueBytes: founding.valueBytes }
 
+async function memoryNode(): Promise<MemoryNode> {
+  const node = await MemoryNode.start(founding)
+  onTestFinished(() => node.close())
+  return node
+}
+
 test('a port in use is told in one sentence', async () => {
   const { api } = await makeBed()
   const { port } = api.address
-  const second = await createApi({ node: new MemoryNode(founding), limits, logger: listeningLogger() })
+  const second = await createApi({ node: await memoryNode(), limits, logger: listeningLogger() })
   await expect(second.listen({ host: '127.0.0.1', port })).rejects.toThrow(
     `The HTTP address 127.0.0.1:${port} is in use: another process listens there`,
   )
@@ -25,13 +31,13 @@ test('a port in use is told in one sentence', async () => {
 })
 
 test('an address of another machine is told in one sentence', async () => {
-  const api = await createApi({ node: new MemoryNode(founding), limits, logger: listeningLogger() })
+  const api = await createApi({ node: await memoryNode(), limits, logger: listeningLogger() })
   await expect(api.listen({ host: '192.0.2.1', port: 0 })).rejects.toThrow('is none of this machine')
   await api.close()
 })
 
 test('requests can be made without a socket', async () => {
-  const api = await createApi({ node: new MemoryNode(founding), limits, logger: listeningLogger() })
+  const api = await createApi({ node: await memoryNode(), limits, logger: listeningLogger() })
   const answer = await api.inject({
     method: 'GET',
     url: '/v1/me',
@@ -114,7 +120,7 @@ async function tlsBed() {
 test('HTTPS is served with the files given, read again when told to', async () => {
   const { files, use, presented } = await tlsBed()
   const api = await createApi({
-    node: new MemoryNode(founding),
+    node: await memoryNode(),
     limits,
     logger: listeningLogger(),
     tls: files,
@@ -134,7 +140,7 @@ test('HTTPS is served with the files given, read again when told to', async () =
 
 test('bad TLS files are told by name, and do not replace good ones', async () => {
   const { files, presented } = await tlsBed()
-  const options = { node: new MemoryNode(founding), limits, logger: listeningLogger() }
+  const options = { node: await memoryNode(), limits, logger: listeningLogger() }
   await expect(createApi({ ...options, tls: { ...files, key: '/nowhere/tls.key' } })).rejects.toThrow(
     'The TLS file /nowhere/tls.key cannot be read',
   )

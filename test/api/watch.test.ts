@@ -1,7 +1,7 @@
 // Streams of events on a server: how they end when it goes, and what one client that does not read does to the others.
 
 import { expect, test } from 'vitest'
-import { makeBed, patience } from './bed.ts'
+import { makeBed, patience, revoke } from './bed.ts'
 import { secrets } from './contract.ts'
 import { EventStream } from './event-stream.ts'
 
@@ -63,10 +63,7 @@ test('a stream ends with revoked when its token is taken away', async () => {
     token: secrets.reader,
   })
   await stream.caughtUp()
-  const held = [...node.state.held.values()].find(({ name }) => name === 'reader')
-  if (held === undefined) throw new Error('there is a reader')
-  node.state.held.delete(held.hash)
-  node.state.changes.authorityChanged()
+  await revoke(node, 'reader')
   await stream.until(({ ended }) => ended)
   expect(stream.events.at(-1)?.type).toBe('revoked')
 })

@@ -66,11 +66,7 @@ it('ends at exactly the increments asked for, each seen once by every watcher', 
   for (let kill = 0; kill < kills; kill += 1) {
     const before = furthest()
     await eventually('the counter to rise', () => (furthest() > before + 200 ? true : undefined))
-    const leader = await cluster.leader()
-    cluster.signal(leader, 'SIGKILL')
-    await cluster.ended(leader)
-    cluster.spawn(leader)
-    await cluster.ready([leader])
+    await cluster.crashLeader()
   }
   stopping.now = true
   const asked = (await Promise.all(counting)).reduce((sum, one) => sum + one, 0)

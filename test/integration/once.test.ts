@@ -65,11 +65,7 @@ it(knows, { timeout: 180_000 }, async () => {
   for (let kill = 0; kill < 3; kill++) {
     const before = total()
     await eventually('the counters to rise', () => (total() > before + 50 ? true : undefined))
-    const leader = await cluster.leader()
-    cluster.signal(leader, 'SIGKILL')
-    await cluster.ended(leader)
-    cluster.spawn(leader)
-    await cluster.ready([leader])
+    await cluster.crashLeader()
   }
   stopping.now = true
   await Promise.all(workers)

@@ -233,6 +233,15 @@ export class RealCluster implements AsyncDisposable {
     return (await this.fetch(id, '/v1/cluster')).json() as Promise<ClusterAnswer>
   }
 
+  /** Kills the leader with SIGKILL and starts it again; resolves once it serves. */
+  async crashLeader(): Promise<void> {
+    const leader = await this.leader()
+    this.signal(leader, 'SIGKILL')
+    await this.ended(leader)
+    this.spawn(leader)
+    await this.ready([leader])
+  }
+
   /** The leader, as soon as one of these nodes knows one that is among them. */
   leader(ids: readonly string[] = this.ids): Promise<string> {
     return eventually('a leader', async () => {
