@@ -4,8 +4,8 @@ import type { Logger } from 'pino'
 import { TrivetError } from '../errors.ts'
 import { assert } from '../raft/assert.ts'
 import type { RaftStatus } from '../raft/raft.ts'
-import type { Member, MemberId } from '../raft/types.ts'
-import { commandVersion, isGrowing } from '../store/commands.ts'
+import type { MemberId } from '../raft/types.ts'
+import { isGrowing } from '../store/commands.ts'
 import type { Disk } from '../store/disk.ts'
 import type { StateFailure } from '../store/state-failure.ts'
 import type { StateMachine } from '../store/state-machine.ts'
@@ -15,16 +15,16 @@ import type { Command, StateReader } from '../store/types.ts'
 import type { Wal } from '../store/wal.ts'
 import { version } from '../version.ts'
 import { ClusterView } from './cluster-view.ts'
+import { Conversation, type Participant } from './conversation.ts'
 import { Entry } from './entry.ts'
 import { ExpiryKeeper } from './expiry-keeper.ts'
-import type { Identity } from './founding.ts'
+import { Handover } from './handover.ts'
 import { Members } from './members.ts'
 import { gatherMetrics, RoleMeter } from './metrics.ts'
 import { NodeState } from './node-state.ts'
 import { Replica, type Surroundings } from './replica.ts'
 import { restoreBackup } from './restoring.ts'
 import { differences, type NodeAddress, type NodeSettings } from './settings.ts'
-import type { SnapshotQuestion } from './snapshot-sender.ts'
 import { SpaceKeeper } from './space-keeper.ts'
 import { StateKeeper } from './state-keeper.ts'
 import { Storage } from './storage.ts'
@@ -41,7 +41,7 @@ import type {
   WatchQuery,
   WatchStream,
 } from './surface.ts'
-import type { Answer, PeerMessage, Question, Transport } from './transport.ts'
+import type { Transport } from './transport.ts'
 import { WatchHub } from './watch-hub.ts'
 
 /** What a node stands on; a simulation brings its own. */
@@ -104,13 +104,13 @@ export class Node implements NodeSurface {
   readonly #storage: Storage
   readonly #view: ClusterView
   readonly #members: Members
-  readonly #own: NodeAddress
   readonly #space: SpaceKeeper
   readonly #roles = new RoleMeter()
   readonly #hub: WatchHub
   readonly #entry: Entry
-  #replica: Replica | undefined
-  #keeper: StateKeeper | undefined
+  readonly #handover: Handover
+  readonly #conversation: Conversation
+  #participant: Participant | undefined
   #expiry: ExpiryKeeper | undefined
   /** Of the state before it was lost. */
   #revision = 0
@@ -119,11 +119,9 @@ export class Node implements NodeSurface {
   #stopping: Promise<void> | undefined
   #failed = false
   readonly #stops: (() => void)[] = []
-  #statusWaiters: (() => void)[] = []
 
   private constructor(settings: NodeSettings, own: NodeAddress, parts: NodeParts, storage: Storage) {
     this.id = settings.id
-    this.#own = own
     this.state = this.#state
     this.#settings = settings
     this.#parts = parts
@@ -133,6 +131,12 @@ export class Node implements NodeSurface {
       now: parts.surroundings.now,
       clock: parts.clock,
     })
+    this.#handover = new Handover({
+      transport: parts.transport,
+      now: parts.surroundings.now,
+      sleep: parts.sleep,
+      electionMs: settings.electionMs,
+    })
     this.#members = new Members({
       nodes: settings.nodes,
       identity: () => storage.identity,
@@ -140,8 +144,8 @@ export class Node implements NodeSurface {
       now: parts.surroundings.now,
       timeout: parts.timeout ?? ((ms) => AbortSignal.timeout(ms)),
       electionMs: settings.electionMs,
-      status: (peer) => (peer === parts.transport.self ? this.#ownStatus() : this.#view.status(peer)),
-      statusChange: (ms) => this.#statusChange(ms),
+      status: (peer) => (peer === parts.transport.self ? this.#conversation.status : this.#view.status(peer)),
+      statusChange: (ms) => this.#handover.change(ms),
       logger: parts.logger,
     })
     this.#hub = new WatchHub({ now: parts.surroundings.now })
@@ -155,6 +159,24 @@ export class Node implements NodeSurface {
       logger: parts.logger,
     })
     this.#entry = this.#makeEntry(own)
+    this.#conversation = this.#makeConversation(own)
+  }
+
+  #makeConversation(own: NodeAddress): Conversation {
+    const { transport, clock, logger } = this.#parts
+    return new Conversation({
+      own,
+      transport,
+      storage: this.#storage,
+      members: this.#members,
+      view: this.#view,
+      space: this.#space,
+      participant: () => this.#participant,
+      entry: (from, question) => this.#entry.answer(from, question),
+      illness: () => this.illness(),
+      clock,
+      logger,
+    })
   }
 
   #makeEntry(own: NodeAddress): Entry {
@@ -165,7 +187,7 @@ export class Node implements NodeSurface {
       storage: this.#storage,
       members: this.#members,
       transport,
-      introduce: () => this.#introduce(),
+      introduce: () => this.#conversation.introduce(),
       now: surroundings.now,
       clock,
       sleep,
@@ -208,7 +230,7 @@ export class Node implements NodeSurface {
     })
     node = new Node(settings, own, parts, storage)
     try {
-      await node.#listen()
+      await node.#conversation.begin()
     } catch (error) {
       await storage.close()
       throw error
@@ -256,7 +278,8 @@ export class Node implements NodeSurface {
     const { leader, term } = replica.status
     const members = this.#members.newest
     const { identity, opened } = this.#storage
-    assert(identity.type === 'founded', 'only a founded node takes part')
+    const { status } = this.#conversation
+    assert(identity.type === 'founded' && status !== undefined, 'only a founded node takes part')
     this.#revision = opened?.machine.revision ?? this.#revision
     return {
       cluster: identity.founding.name,
@@ -266,7 +289,7 @@ export class Node implements NodeSurface {
       revision: this.#revision,
       members: this.#view.members({
         members,
-        own: this.#statusOf(replica),
+        own: status,
         connected: (peer) => this.#parts.transport.isConnected(peer),
       }),
     }
@@ -280,16 +303,7 @@ export class Node implements NodeSurface {
         field: 'to',
       })
     }
-    const now = this.#parts.surroundings.now
-    while (replica.raft.leader !== target.peer) {
-      options.signal?.throwIfAborted()
-      if (now() >= options.deadline) {
-        if (replica.raft.leader === undefined) throw new TrivetError('no-leader', 'No leader is known')
-        throw new TrivetError('deadline-exceeded', `${to} did not become the leader before the deadline`)
-      }
-      this.#askForTransfer(replica, target)
-      await this.#statusChange(Math.min(100, Math.max(1, options.deadline - now())))
-    }
+    await this.#handover.to(target, replica, options)
   }
 
   async addMember(
@@ -381,26 +395,6 @@ export class Node implements NodeSurface {
 
   // ── coming up ────────────────────────────────────────────────────────────────────────────────────────────────
 
-  async #listen(): Promise<void> {
-    const { transport } = this.#parts
-    this.#introduce()
-    await transport.start({
-      message: (from, message, boot) => this.#onMessage(from, message, boot),
-      progress: (from) => this.#replica?.heard(from),
-      connected: (peer) => this.#onConnected(peer),
-      disconnected: (peer, why) => {
-        this.#parts.logger.info({ peer: this.#name(peer), byUs: why.byUs }, 'peer disconnected')
-        this.#replica?.disconnected(peer, why)
-      },
-      question: (from, question) => this.#onQuestion(from, question),
-      refused: (peer, reason) => {
-        this.#parts.logger.warn({ peer: peer === undefined ? undefined : this.#name(peer) }, reason)
-      },
-      turnedAway: (peer) => this.#members.turnedAway(peer),
-    })
-    transport.setPeers(this.#members.peers())
-  }
-
   /** Founds the cluster or waits for it, then takes part. Runs beside everything else. */
   async #join(): Promise<void> {
     try {
@@ -466,8 +460,7 @@ export class Node implements NodeSurface {
       onFatal: (error) => this.#fatal(error),
     })
     const keeper = this.#keepState(replica)
-    this.#replica = replica
-    this.#keeper = keeper
+    this.#participant = { replica, keeper }
     this.#members.follow(replica)
     keeper.start()
     this.#stops.push(
@@ -476,7 +469,7 @@ export class Node implements NodeSurface {
         this.#members.tick()
       }),
     )
-    this.#stops.push(parts.every(statusMs, () => this.#tellStatus()))
+    this.#stops.push(parts.every(statusMs, () => this.#conversation.tellStatus()))
     this.#stops.push(parts.every(keepMs, () => keeper.tick()))
     const expiry = new ExpiryKeeper({ replica, now: parts.surroundings.now, logger })
     this.#expiry = expiry
@@ -510,7 +503,7 @@ export class Node implements NodeSurface {
         this.#state.show(machine)
         this.#hub.show(machine)
         // Whether this node can be counted on is asked as soon as it says that it is ready.
-        this.#tellStatus()
+        this.#conversation.tellStatus()
       },
       onFatal: (error) => this.#fatal(error),
       sleep,
@@ -563,84 +556,6 @@ export class Node implements NodeSurface {
     }
   }
 
-  // ── talking ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-  #introduce(): void {
-    const { identity, opened, stateless } = this.#storage
-    this.#parts.transport.introduce({
-      clusterId: clusterOf(identity),
-      id: this.id,
-      boot: (opened ?? stateless)?.wal.recovered.boot ?? 0,
-    })
-  }
-
-  #onMessage(from: MemberId, message: PeerMessage, boot: number): void {
-    const replica = this.#replica
-    if (replica === undefined) return
-    switch (message.type) {
-      case 'raft':
-        replica.step(message.message, boot)
-        return
-      case 'forward':
-        if (message.batch.peer === from) replica.forwarded(from, message)
-        else
-          this.#parts.logger.warn(
-            { peer: this.#name(from) },
-            'dropped commands sent in the name of another node',
-          )
-        return
-      case 'forwardRefused':
-        replica.forwardRefused({ from, ...message })
-        return
-      case 'status':
-        this.#view.heard(from, message, replica.status.commitIndex)
-        this.#members.heard(from, message, boot)
-        this.#keeper?.heard(from, message)
-        return
-      case 'members':
-        this.#members.told(from, message)
-        return
-      case 'transferLeadership': {
-        const target = this.#members.present.find((member) => member.id === message.to)
-        if (target !== undefined) replica.transferLeadership(target.peer)
-        return
-      }
-      default:
-        message satisfies never
-    }
-  }
-
-  #onConnected(peer: MemberId): void {
-    this.#parts.logger.info({ peer: this.#name(peer) }, 'peer connected')
-    this.#members.connected(peer)
-    const replica = this.#replica
-    if (replica === undefined) return
-    replica.connected(peer)
-    this.#parts.transport.send(peer, this.#statusOf(replica))
-  }
-
-  #onQuestion(from: MemberId, question: Question): Promise<Answer> {
-    switch (question.type) {
-      case 'changeMembers':
-      case 'drain':
-        return this.#members.answer(question)
-      case 'holdSnapshot':
-      case 'sendChunk':
-        return this.#sendSnapshot(from, question)
-      default:
-        return this.#entry.answer(from, question)
-    }
-  }
-
-  /** Only to whom the newest configuration known here has as a member: one that was removed is still admitted for a while. */
-  async #sendSnapshot(from: MemberId, question: SnapshotQuestion): Promise<Answer> {
-    const isMember = this.#members.newest.some(({ peer }) => peer === from)
-    if (this.#keeper === undefined || !isMember) {
-      return { type: 'refused', reason: `${this.id} sends no snapshot: it does not know you as a member` }
-    }
-    return this.#keeper.answer(from, question)
-  }
-
   #onStatus(status: RaftStatus): void {
     const { role, term, leader } = status
     this.#roles.follow(status)
@@ -648,61 +563,16 @@ export class Node implements NodeSurface {
       { role, term, leader: leader === undefined ? undefined : this.#name(leader) },
       'role',
     )
-    const waiters = this.#statusWaiters
-    this.#statusWaiters = []
-    for (const wake of waiters) wake()
-    this.#tellStatus()
+    this.#handover.changed()
+    this.#conversation.tellStatus()
   }
 
-  #askForTransfer(replica: Replica, target: Member): void {
-    const { leader } = replica.raft
-    if (leader === this.#parts.transport.self) replica.transferLeadership(target.peer)
-    else if (leader !== undefined)
-      this.#parts.transport.send(leader, { type: 'transferLeadership', to: target.id })
+  get #replica(): Replica | undefined {
+    return this.#participant?.replica
   }
 
-  /** Resolves with the next change of role, term or leader, or after `ms`. */
-  #statusChange(ms: number): Promise<void> {
-    return Promise.race([
-      new Promise<void>((resolve) => this.#statusWaiters.push(resolve)),
-      this.#parts.sleep(ms),
-    ])
-  }
-
-  #tellStatus(): void {
-    if (this.#replica === undefined) return
-    const status = this.#statusOf(this.#replica)
-    for (const { peer } of this.#members.newest) {
-      if (peer !== this.#parts.transport.self) this.#parts.transport.send(peer, status)
-    }
-  }
-
-  #ownStatus(): Extract<PeerMessage, { type: 'status' }> | undefined {
-    return this.#replica === undefined ? undefined : this.#statusOf(this.#replica)
-  }
-
-  #statusOf(replica: Replica): Extract<PeerMessage, { type: 'status' }> {
-    const { role, term, commitIndex, rebuilding, stateless } = replica.status
-    const machine = this.#storage.opened?.machine
-    const digest = machine?.digestAt
-    return {
-      type: 'status',
-      version,
-      role,
-      term,
-      commitIndex,
-      lastApplied: machine?.lastApplied ?? 0,
-      clock: this.#parts.clock(),
-      freeBytes: this.#space.freeBytes,
-      alarms: [...this.illness(), ...this.#space.alarms, ...(this.#keeper?.alarms ?? [])],
-      http: this.#own.http,
-      p2p: this.#own.p2p,
-      commandVersion,
-      configurationIndex: this.#members.index,
-      repairing: stateless || this.#keeper?.closedBecause !== undefined,
-      ...(rebuilding === undefined ? {} : { rebuilding }),
-      ...(digest === undefined ? {} : { digest }),
-    }
+  get #keeper(): StateKeeper | undefined {
+    return this.#participant?.keeper
   }
 
   #name(peer: MemberId): string {
@@ -740,7 +610,7 @@ export class Node implements NodeSurface {
   async #stop(): Promise<void> {
     const replica = this.#replica
     this.#hub.close()
-    if (replica !== undefined && !this.#failed) await this.#handOver(replica)
+    if (replica !== undefined && !this.#failed) await this.#handover.away(replica)
     for (const stop of this.#stops) stop()
     this.#members.close()
     replica?.stop()
@@ -751,38 +621,10 @@ export class Node implements NodeSurface {
     await this.#storage.close()
   }
 
-  /** A rolling restart costs no election timeout when the leader names its heir before it goes (thesis 3.10). */
-  async #handOver(replica: Replica): Promise<void> {
-    const { now } = this.#parts.surroundings
-    const deadline = now() + this.#settings.electionMs * 2
-    while (replica.raft.role === 'leader' && now() < deadline) {
-      const heir = replica.heir()
-      if (heir === undefined) return
-      replica.transferLeadership(heir)
-      // The heir may stop too: then another is named, or nobody.
-      await this.#statusChange(50)
-    }
-    // The heir's first message shows that it leads; until then this node's own votes and acknowledgements count.
-    while (replica.raft.leader === undefined && now() < deadline) await this.#statusChange(20)
-  }
-
   #fatal(error: Error): void {
     if (this.#failed) return
     this.#failed = true
     this.#replica?.stop()
     this.#parts.onFatal(error)
-  }
-}
-
-function clusterOf(identity: Identity): string | undefined {
-  switch (identity.type) {
-    case 'empty':
-      return undefined
-    case 'founded':
-      return identity.founding.clusterId
-    case 'rebuilding':
-      return identity.clusterId
-    default:
-      return identity satisfies never
   }
 }
