@@ -7,12 +7,14 @@ import type { StoreDefinition, Token } from '../../src/store/types.ts'
 import { type Answered, type Asked, ask, listeningLogger } from './client.ts'
 import { describeAccess } from './contract-access.ts'
 import { describeAdministration } from './contract-admin.ts'
+import { describeBatch } from './contract-batch.ts'
 import { describeCluster } from './contract-cluster.ts'
 import { describeKeys } from './contract-keys.ts'
 import { describeListing } from './contract-listing.ts'
 import { describeOperations } from './contract-operations.ts'
 import { describeRepeats } from './contract-repeats.ts'
 import { describeSelf } from './contract-self.ts'
+import { describeTransactions } from './contract-transactions.ts'
 import { describeWatch } from './contract-watch.ts'
 import { hashOf } from './memory-node.ts'
 
@@ -117,6 +119,8 @@ export function describeRest(name: string, found: Found): void {
     describeKeys(bench)
     describeListing(bench)
     describeOperations(bench)
+    describeBatch(bench)
+    describeTransactions(bench)
     describeRepeats(bench)
     describeAccess(bench)
     describeCluster(bench)

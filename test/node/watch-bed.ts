@@ -107,3 +107,14 @@ export class Reader {
     return this.events.map(({ type }) => type)
   }
 }
+
+/** An event as one line. */
+export function textOf(event: WatchEvent): string {
+  if (!('key' in event)) return event.type
+  const value =
+    event.type === 'set' && event.record.value !== undefined ? Buffer.from(event.record.value) : ''
+  return `${event.type} ${Buffer.from(event.key)} ${value}`.trim()
+}
+
+/** What a reader was told, a line an event. */
+export const told = (reader: Reader) => reader.events.map(textOf)

@@ -3,7 +3,8 @@
 import type { Configuration, Entry, Position } from '../../src/raft/types.ts'
 import type { Disk } from '../../src/store/disk.ts'
 import type { Founding } from '../../src/store/types.ts'
-import { type LogBase, Wal } from '../../src/store/wal.ts'
+import { type LogBase, LogError, Wal } from '../../src/store/wal.ts'
+import { MemoryDisk } from './memory-disk.ts'
 
 export const node = '12D3KooWNodeOne'
 
@@ -91,4 +92,25 @@ export function plain(entries: readonly Entry[]): unknown[] {
 /** The path of a segment. */
 export function segment(number: number): string {
   return `${directory}/segment-${String(number).padStart(10, '0')}.wal`
+}
+
+export async function emptyDisk(options: { capacity?: number; seed?: number } = {}): Promise<MemoryDisk> {
+  const disk = new MemoryDisk({ seed: 1, ...options })
+  await disk.makeDirectory('/data')
+  await disk.syncDirectory('/')
+  return disk
+}
+
+/** Where batches begin in a segment: after its header, whose length stands at byte 12. */
+export function firstBatch(disk: MemoryDisk, number: number): number {
+  return Math.ceil((24 + Buffer.from(disk.contents(segment(number))).readUInt32LE(12)) / 512) * 512
+}
+
+export async function refusal(opening: Promise<unknown>): Promise<LogError> {
+  const error = await opening.then(
+    () => undefined,
+    (error: unknown) => error,
+  )
+  if (error instanceof LogError) return error
+  throw new Error(`expected a LogError, not ${error}`)
 }
