@@ -7,7 +7,7 @@ import { describe, expect, test } from 'vitest'
 import type { Answered } from './client.ts'
 import type { Bench } from './contract.ts'
 
-export const packr = new Packr({ useRecords: false })
+const packr = new Packr({ useRecords: false })
 export const keys = '/v1/stores/default/keys'
 
 export type Result = Readonly<Record<string, unknown>>
