@@ -49,6 +49,9 @@ export type ChangeAnswer =
 /** How often the members are looked at, in milliseconds. */
 const lookEvery = 50
 
+/** How long a wish waits for members that it counts on to be heard, in milliseconds: a few of their statuses. */
+const silenceMs = 2000
+
 /** A refused correction is told of again after this time, in milliseconds. */
 const noteAgainAfter = 60_000
 
@@ -77,7 +80,7 @@ export class MembershipKeeper {
     if (this.#wish !== undefined) return inProgress(`the wish to ${sentenceOf(this.#wish)} is being seen to`)
     this.#wish = wish
     try {
-      const composed = this.#compose(wish)
+      const composed = await this.#composeOnceHeard(wish, options.deadline)
       if (composed.type !== 'changed') return this.#settled(wish, composed, options.again)
       const leaving = this.#leaving(wish)
       if (leaving !== undefined && this.#leads) await this.#ports.drain(leaving)
@@ -166,6 +169,20 @@ export class MembershipKeeper {
 
   #compose(change: Wish | Correction): Composed {
     return compose(this.#configuration, change, (peer) => this.#isWell(peer))
+  }
+
+  /**
+   * What a member says of itself takes a moment to arrive: one that has just become ready, and was seen to be so by who
+   * wishes, may not have been heard here. So silence refuses a wish only when it lasts.
+   */
+  async #composeOnceHeard(wish: Wish, deadline: number): Promise<Composed> {
+    const enough = Math.min(deadline, this.#ports.now() + silenceMs)
+    for (;;) {
+      const composed = this.#compose(wish)
+      const mayPass = composed.type === 'refused' && composed.awaits !== undefined
+      if (!mayPass || !this.#leads || this.#ports.now() >= enough) return composed
+      await this.#nextTick()
+    }
   }
 
   /** The member that a wish removes. */

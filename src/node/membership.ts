@@ -45,6 +45,8 @@ export type Composed =
       readonly code: ErrorCode
       readonly detail: string
       readonly field?: 'id' | 'http' | 'p2p' | 'peer'
+      /** It may pass by itself: these members may be heard from in a moment. */
+      readonly awaits?: readonly MemberId[]
     }
 
 /** The most members that a configuration has; nodes refuse a longer one from the wire. */
@@ -201,5 +203,6 @@ function risk(
     detail:
       `Of the ${voters.length} voters that would be left ${needed} have to answer, but ` +
       `${ailing.map((member) => member.id).join(', ')} cannot be counted on now`,
+    awaits: ailing.map((member) => member.peer),
   }
 }

@@ -106,6 +106,7 @@ const three = ['n1', 'n2', 'n3'].map((id) => member(id))
 const newcomer = { id: 'n4', peer: 'peer-n4', http: 'http://n4', p2p: '/dns4/n4/tcp/1' }
 const add = { type: 'add', newcomer } as const
 const how = { again: false, deadline: 1000 }
+const removeLast = { type: 'remove', id: 'n3', force: false } as const
 
 describe('a wish', () => {
   it('is done once it is committed, and not before', async () => {
@@ -194,14 +195,31 @@ describe('a wish', () => {
   })
 
   it('to remove a voter counts one that is silent, or lost its log, as ailing', async () => {
-    const wish = { type: 'remove', id: 'n3', force: false } as const
     const silent = new Court(three)
     silent.says('n2', undefined)
-    expect(await silent.keeper.change(wish, how)).toMatchObject({ code: 'quorum-at-risk' })
+    const refused = silent.keeper.change(removeLast, how)
+    await silent.pass(1100)
+    expect(await refused).toMatchObject({ code: 'quorum-at-risk' })
     const lost = new Court(three)
     lost.says('n2', { rebuilding: 9 })
-    expect(await lost.keeper.change(wish, how)).toMatchObject({ code: 'quorum-at-risk' })
+    const alike = lost.keeper.change(removeLast, { ...how, deadline: 60_000 })
+    await lost.pass(2100)
+    expect(await alike).toMatchObject({ code: 'quorum-at-risk' })
     expect(silent.drained).toEqual([])
+  })
+
+  it('to remove a voter waits for the word of one that has just become well', async () => {
+    const court = new Court(three)
+    const well = court.statuses.get('peer-n2')
+    court.says('n2', { rebuilding: 9 })
+    const answer = court.keeper.change(removeLast, how)
+    await court.pass(500)
+    court.says('n2', undefined)
+    court.says('n2', well)
+    await court.pass(10)
+    court.commit()
+    await court.pass(5)
+    expect(await answer).toMatchObject({ type: 'changed' })
   })
 })
 
