@@ -28,7 +28,8 @@ const successHeaders = ['etag', 'content-security-policy', 'x-content-type-optio
 /** A trace context as W3C writes it; anything else is not passed on, as it says. */
 const traceparentPattern = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?$/
 
-function traceOf(request: Pick<IncomingMessage, 'headers'>): string | undefined {
+/** The trace context a request came with. */
+export function traceOf(request: Pick<IncomingMessage, 'headers'>): string | undefined {
   const trace = request.headers['traceparent']
   return typeof trace === 'string' && traceparentPattern.test(trace) ? trace : undefined
 }
@@ -165,6 +166,19 @@ export class Answers {
       ['Content-Type', problemType],
       ...problemHeaders(error),
     ]
+  }
+
+  /**
+   * The same as names and values in turn, but for `Cache-Control`, which the answer is to say. `revision`: that of the state
+   * it was made at, where that is not simply the one of now.
+   */
+  flatHeaders(id: string, message: IncomingMessage, revision = this.#node.state.revision): string[] {
+    const list = [headers.node, this.#node.id, headers.request, id, headers.revision, String(revision)]
+    if (this.#origins.length > 0) list.push(...corsHeaders(this.#origins, message.headers.origin).flat())
+    const trace = traceOf(message)
+    if (trace !== undefined) list.push('traceparent', trace)
+    if (this.#draining) list.push(headers.draining, 'true', 'Connection', 'close')
+    return list
   }
 
   /** The headers of every answer, for one that goes out on Node's own objects: under this id, to this request if there is one. */

@@ -14,6 +14,7 @@ import type { AnswerRoom } from './answer-room.ts'
 import type { Logger } from './answers.ts'
 import type { BodyReader } from './body.ts'
 import type { Gate } from './gate.ts'
+import type { KeyLane } from './key-lane.ts'
 import type { KeyStreamBounds } from './key-streams.ts'
 import type { Metrics } from './metrics.ts'
 import { headers } from './protocol.ts'
@@ -48,6 +49,8 @@ export type RouteContext = {
   readonly node: NodeSurface
   readonly gate: Gate
   readonly bodies: BodyReader
+  /** What answers reads and sets of one key. */
+  readonly lane: KeyLane
   /** What answers being made and sent hold, for those that may hold much. */
   readonly room: AnswerRoom
   readonly metrics: Metrics

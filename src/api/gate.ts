@@ -6,7 +6,7 @@
 // 404 no-such-store, 400, and, in the handlers, 413 and 412.
 
 import assert from 'node:assert/strict'
-import type { IncomingMessage } from 'node:http'
+import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import type { FastifyRequest, onRequestHookHandler } from 'fastify'
 import { parseDuration } from '../duration.ts'
 import { TrivetError } from '../errors.ts'
@@ -73,6 +73,19 @@ export type Call = {
   readonly key: Uint8Array
 }
 
+/** What the gate looks at of a request: one of Fastify's, or one that is answered on Node's own objects. */
+export type Asked = {
+  readonly method: string
+  /** The request target as it was sent. */
+  readonly target: string
+  readonly headers: IncomingHttpHeaders
+  /** As `parseQuery` reads it. */
+  readonly query: unknown
+  /** The store that its path names; empty where it names none. */
+  readonly store: string
+  readonly message: IncomingMessage
+}
+
 /** A call on its way through the gate. */
 type Entering = { -readonly [Field in keyof Omit<Call, 'token'>]: Call[Field] } & {
   token: Token | undefined
@@ -121,7 +134,7 @@ export class Gate {
     return {
       config: { rule },
       onRequest: (request, _reply, done) => {
-        this.#enter(request, rule).then(
+        this.#enterRoute(request, rule).then(
           () => done(),
           (error: Error) => done(error),
         )
@@ -130,17 +143,22 @@ export class Gate {
   }
 
   /** Waits for what `minRevision` asks for, and judges again: the state that answers is a later one. */
-  async settle(request: FastifyRequest, minRevision: number | undefined): Promise<Call> {
+  settle(request: FastifyRequest, minRevision: number | undefined): Promise<Call> {
     const call = callOf(request)
-    if (minRevision === undefined) return call
+    if (minRevision === undefined) return Promise.resolve(call)
+    return this.settleCall(call, { asked: askedOf(request), rule: ruleOf(request) }, minRevision)
+  }
+
+  /** The same for a call that `enter` let in. */
+  async settleCall(
+    call: Call,
+    { asked, rule }: { readonly asked: Asked; readonly rule: Rule },
+    minRevision: number,
+  ): Promise<Call> {
     await this.#node.waitForRevision(minRevision, call)
-    const entering: Entering = {
-      ...call,
-      authorization: request.headers.authorization ?? '',
-      rule: ruleOf(request),
-      target: undefined,
-    }
-    entering.target = targetOf(request, entering)
+    const { authorization = '' } = asked.headers
+    const entering: Entering = { ...call, authorization, rule, target: undefined }
+    entering.target = targetOf(asked, entering)
     await this.#judgeSurely(entering)
     return admitted(entering)
   }
@@ -157,7 +175,7 @@ export class Gate {
       target: undefined,
     }
     if (target === undefined) {
-      entering.target = targetOf(request, entering)
+      entering.target = targetOf(askedOf(request), entering)
     } else {
       entering.store = target.store
       entering.status = undefined
@@ -167,31 +185,36 @@ export class Gate {
     return admitted(entering)
   }
 
-  async #enter(request: FastifyRequest, rule: Rule): Promise<void> {
+  async #enterRoute(request: FastifyRequest, rule: Rule): Promise<void> {
+    const asked = askedOf(request)
     if (rule.need.type === 'nothing' || (rule.need.type === 'overseer' && this.#isOpenTo(request))) {
-      refuseMistakes(request, rule)
+      refuseMistakes(asked, rule)
       return
     }
-    const store = rule.need.type === 'store' ? paramOf(request, 'store') : ''
     // A last slash with nothing after it, which the router takes for a parameter.
-    if (rule.need.type === 'store' && store === '') throw notFound()
-    const { authorization } = request.headers
-    const timeout = requestTimeout(request)
+    if (rule.need.type === 'store' && asked.store === '') throw notFound()
+    request.call = await this.enter(asked, rule)
+  }
+
+  /** Lets a request in, as this rule has it. Rejects with the refusal, in the order 401, 403, 404, 400. */
+  async enter(asked: Asked, rule: Rule): Promise<Call> {
+    const { authorization } = asked.headers
+    const timeout = requestTimeout(asked)
     const entering: Entering = {
       authorization: authorization ?? '',
       rule,
       tokenHash: this.#tokens.hashOf(authorization),
       token: undefined,
       deadline: performance.now() + (timeout instanceof TrivetError ? timeouts.default : timeout),
-      signal: this.#connections.goneSignal(request.raw),
-      stale: rule.judged === 'read' && queryOf(request)['consistency'] === 'stale',
-      store,
+      signal: this.#connections.goneSignal(asked.message),
+      stale: rule.judged === 'read' && queryOf(asked)['consistency'] === 'stale',
+      store: rule.need.type === 'store' ? asked.store : '',
       status: undefined,
       key: noKey,
       target: undefined,
     }
-    const keyMistake = this.#takeKey(request, entering)
-    entering.target = targetOf(request, entering)
+    const keyMistake = this.#takeKey(asked, entering)
+    entering.target = targetOf(asked, entering)
     if (rule.judged === 'read' && !entering.stale) {
       await this.#node.barrier(entering)
       this.#judge(entering)
@@ -200,8 +223,8 @@ export class Gate {
     }
     if (keyMistake !== undefined) throw keyMistake
     if (timeout instanceof TrivetError) throw timeout
-    refuseMistakes(request, rule)
-    request.call = admitted(entering)
+    refuseMistakes(asked, rule)
+    return admitted(entering)
   }
 
   /**
@@ -215,10 +238,10 @@ export class Gate {
   }
 
   /** Decodes the key of a route that has one. A key that is none is told later: first comes who may know. */
-  #takeKey(request: FastifyRequest, entering: Entering): TrivetError | undefined {
+  #takeKey(asked: Asked, entering: Entering): TrivetError | undefined {
     const { need } = entering.rule
     if (need.type !== 'store' || need.over !== 'key') return undefined
-    const raw = rawKey(request.method, request.originalUrl)
+    const raw = rawKey(asked.method, asked.target)
     if (raw === undefined) throw notFound()
     try {
       entering.key = decodeKey(raw, this.#keyBytes)
@@ -325,22 +348,27 @@ function ruleOf(request: FastifyRequest): Rule {
   return rule
 }
 
-function targetOf(request: FastifyRequest, entering: Entering): Target | undefined {
+/** A request of Fastify's as the gate looks at it. */
+function askedOf(request: FastifyRequest): Asked {
+  const { method, originalUrl: target, headers, query, raw: message } = request
+  return { method, target, headers, query, store: paramOf(request, 'store'), message }
+}
+
+function targetOf(asked: Asked, entering: Entering): Target | undefined {
   const { need } = entering.rule
   if (need.type !== 'store') return undefined
   const { store } = entering
   if (need.over === 'store') return { store, access: need.access }
   if (need.over === 'range') {
-    return { store, access: need.access, within: Buffer.from(queryOf(request)['prefix'] ?? '') }
+    return { store, access: need.access, within: Buffer.from(queryOf(asked)['prefix'] ?? '') }
   }
   // A key that is none lies under no prefix, but whoever holds any grant here may be told that it is none.
   return { store, access: need.access, within: entering.key.length === 0 ? undefined : entering.key }
 }
 
 /** The mistakes any request can make, whatever its route: those of the query's writing, and headers nobody honours. */
-function refuseMistakes(request: FastifyRequest, rule: Rule): void {
-  const { headers } = request
-  const mistake = queryMistake(request.query, rule.mayRepeat)
+function refuseMistakes({ headers, query }: Asked, rule: Rule): void {
+  const mistake = queryMistake(query, rule.mayRepeat)
   if (mistake !== undefined) throw mistake
   refuseOtherConditions(headers, rule.conditions ?? [])
   for (const name of repeatHeaders) {
@@ -388,8 +416,8 @@ function isLoopbackHost(host: string): boolean {
   return /^(?:localhost|127\.\d+\.\d+\.\d+|\[::1\])(?::\d+)?$/i.test(host)
 }
 
-function queryOf(request: FastifyRequest): Readonly<Record<string, string>> {
-  return request.query as Readonly<Record<string, string>>
+function queryOf({ query }: Asked): Readonly<Record<string, string>> {
+  return query as Readonly<Record<string, string>>
 }
 
 function paramOf(request: FastifyRequest, name: string): string {

@@ -13,6 +13,7 @@ import type { ApiLimits, App, RouteContext } from './app.ts'
 import { BodyReader, bodiesBound } from './body.ts'
 import { addCors, type Origins } from './cors.ts'
 import { Gate, notFound } from './gate.ts'
+import { KeyLane } from './key-lane.ts'
 import type { KeyStreamBounds } from './key-streams.ts'
 import {
   createListener,
@@ -98,6 +99,8 @@ export class Api {
   readonly #streams: Streams
   readonly #bodies: BodyReader
   readonly #room: AnswerRoom
+  readonly #gate: Gate
+  readonly #lane: KeyLane
   readonly #mattermost: MattermostSurface
   readonly #metrics: Metrics
 
@@ -117,6 +120,7 @@ export class Api {
         listener = createListener({
           answers,
           routes: (message, response) => {
+            if (this.#lane.takes(message, response)) return
             if (!this.#mattermost.takes(message, response)) routes(message, response)
           },
           tls,
@@ -145,27 +149,31 @@ export class Api {
     this.#room = room
     this.#metrics = metrics
     this.#streams = new Streams(options.logger)
+    const { connections } = listener
+    const { keyBytes, valueBytes } = options.limits
+    this.#gate = new Gate({ node, connections, keyBytes, openToLoopback: options.openToLoopback ?? false })
+    this.#lane = new KeyLane({ node, gate: this.#gate, bodies, room, answers, metrics, logger, valueBytes })
     this.#mattermost = new MattermostSurface({
       node: options.node,
       answers,
-      connections: listener.connections,
+      connections,
       bodies,
       metrics,
       logger: options.logger,
       settings: options.mattermost ?? defaultMattermost,
-      keyBytes: options.limits.keyBytes,
+      keyBytes,
     })
     this.#addRoutes()
   }
 
   #addRoutes(): void {
-    const { node, limits, logger, origins = [], openToLoopback = false } = this.#options
-    const { connections } = this.#listener
-    const gate = new Gate({ node, connections, keyBytes: limits.keyBytes, openToLoopback })
+    const { node, limits, logger, origins = [] } = this.#options
+    const gate = this.#gate
     const context: RouteContext = {
       node,
       gate,
       bodies: this.#bodies,
+      lane: this.#lane,
       room: this.#room,
       metrics: this.#metrics,
       streams: this.#streams,

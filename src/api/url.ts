@@ -27,6 +27,21 @@ export function pathStart(target: string): number {
   return /^https?:\/\/[^/?#]*/i.exec(target)?.[0].length ?? 0
 }
 
+/** A request target that names a key: its store as it was sent, perhaps percent-encoded, and its query without the `?`. */
+export type KeyTarget = { readonly store: string; readonly query: string }
+
+/** Undefined for a target that names no key. */
+export function keyTarget(target: string): KeyTarget | undefined {
+  const start = keyStart(target)
+  if (start === -1) return undefined
+  const from = pathStart(target) + '/v1/stores/'.length
+  const query = target.indexOf('?', start)
+  return {
+    store: target.slice(from, start - '/keys/'.length),
+    query: query === -1 ? '' : target.slice(query + 1),
+  }
+}
+
 /** What the router sees in the key's place. */
 const standIn = '-'
 

@@ -14,7 +14,13 @@ const words: Readonly<Record<string, string>> = {
 }
 
 /** For `setValidatorCompiler`. What it finds wrong is a `TrivetError`, ready to be answered. */
-export const compileValidator: FastifySchemaCompiler<TSchema> = ({ schema, httpPart = 'body' }) => {
+export const compileValidator: FastifySchemaCompiler<TSchema> = ({ schema, httpPart = 'body' }) =>
+  compileCheck(schema, httpPart)
+
+type Checked = { readonly value: unknown } | { readonly error: TrivetError }
+
+/** Compiles a schema for that part of a request. */
+export function compileCheck(schema: TSchema, httpPart: string): (input: unknown) => Checked {
   const compiled = Compile(schema)
   const typed = httpPart === 'querystring' ? typedParameters(schema) : []
   const word = words[httpPart] ?? 'field'

@@ -2,6 +2,7 @@
 
 import { expect, test } from 'vitest'
 import { addStore, makeBed, mint, patience, revoke } from './bed.ts'
+import { listeningLogger } from './client.ts'
 import { secrets } from './contract.ts'
 import { hashOf, type MemoryNode } from './memory-node.ts'
 
@@ -116,7 +117,8 @@ test('minRevision waits until the node has come so far', async () => {
 })
 
 test('the token is never logged', async () => {
-  const { as, logger } = await makeBed()
+  const logger = listeningLogger('debug')
+  const { as } = await makeBed({ logger })
   await as('GET', path)
   await as('GET', path, { token: secrets.nobody })
   await as('PUT', path, { body: 'x' })

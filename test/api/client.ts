@@ -145,10 +145,11 @@ export class RawClient {
 export type Logged = { readonly level: string; readonly fields: object; readonly message: string }
 
 /** A logger that keeps what it is told. */
-export function listeningLogger(): Logger & { readonly lines: Logged[] } {
+export function listeningLogger(level: 'debug' | 'info' = 'info'): Logger & { readonly lines: Logged[] } {
   const lines: Logged[] = []
+  const isLevelEnabled = (asked?: string) => asked !== 'debug' || level === 'debug'
   const at = (level: string) => (fields: object, message: string) => {
     lines.push({ level, fields, message })
   }
-  return { lines, debug: at('debug'), error: at('error'), isLevelEnabled: () => true }
+  return { lines, debug: at('debug'), error: at('error'), isLevelEnabled }
 }

@@ -2,7 +2,7 @@
 
 import { expect, test } from 'vitest'
 import { makeBed, patience } from './bed.ts'
-import { ask } from './client.ts'
+import { ask, listeningLogger } from './client.ts'
 import { secrets } from './contract.ts'
 
 const paths = ['/metrics', '/docs', '/docs/static/index.css', '/docs/json', '/docs/yaml']
@@ -132,7 +132,8 @@ test('the page loads nothing from elsewhere, and may not', async () => {
 })
 
 test('a trace is passed on to the answer and the log', async () => {
-  const { as, logger } = await makeBed()
+  const logger = listeningLogger('debug')
+  const { as } = await makeBed({ logger })
   const traceparent = `00-${'ab'.repeat(16)}-${'cd'.repeat(8)}-01`
   const answer = await as('GET', '/v1/me', { headers: { traceparent } })
   expect(answer.headers['traceparent']).toBe(traceparent)

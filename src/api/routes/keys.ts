@@ -3,16 +3,15 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { TrivetError } from '../../errors.ts'
 import type { NodeSurface } from '../../node/surface.ts'
-import type { Condition, Item, KeyCommand, Outcome } from '../../store/types.ts'
+import type { Condition, KeyCommand, Outcome } from '../../store/types.ts'
 import type { App, RouteContext } from '../app.ts'
-import { formatTag, names, readCondition, type Tags, writeConditions } from '../conditions.ts'
-import { decided, noSuchKey } from '../decided.ts'
+import { formatTag, writeConditions } from '../conditions.ts'
+import { decided } from '../decided.ts'
 import { readDelta } from '../delta.ts'
-import { type Call, callOf, placeOfCall, type Rule, storeCallOf } from '../gate.ts'
-import { storedContentType } from '../media-type.ts'
+import { type Call, callOf } from '../gate.ts'
+import { readsKey, writesKey } from '../key-lane.ts'
 import { type Repeat, readRepeat, repeatable } from '../once.ts'
 import { documented } from '../openapi.ts'
-import { headers } from '../protocol.ts'
 import {
   Deleted,
   Incremented,
@@ -29,20 +28,6 @@ import { readTtl } from '../ttl.ts'
 
 /** The router sees every key as `-` (see `routedTarget`). */
 const url = '/v1/stores/:store/keys/-'
-
-/** Values are private to a token, kept as they are by everything between, and never run as a page of ours. */
-const valueHeaders = {
-  'cache-control': 'private, no-cache, no-transform',
-  'content-security-policy': 'sandbox',
-  'x-content-type-options': 'nosniff',
-} as const
-
-const writesKey: Rule = {
-  need: { type: 'store', access: 'read-write', over: 'key' },
-  judged: 'write',
-  conditions: ['if-match', 'if-none-match'],
-  repeatable: true,
-}
 
 /** For the document, of every write. */
 const writeNotes = {
@@ -88,14 +73,11 @@ class Write {
   }
 }
 
-function addRead(app: App, { node, gate, room }: RouteContext): void {
-  const rule = gate.route({
-    need: { type: 'store', access: 'read', over: 'key' },
-    judged: 'read',
-    conditions: ['if-none-match'],
-  })
+/** For the document and the router: the lane checks and answers these two itself. */
+function addRead(app: App, { lane }: RouteContext): void {
   app.route({
-    ...rule,
+    config: { rule: readsKey, readsBody: true },
+    attachValidation: true,
     method: ['GET', 'HEAD'],
     url,
     schema: {
@@ -104,31 +86,14 @@ function addRead(app: App, { node, gate, room }: RouteContext): void {
       querystring: ReadQuery,
       ...documented({ key: true, headers: ['if-none-match', 'trivet-timeout'], answersValue: true }),
     },
-    handler: async (request, reply) => {
-      const had = readCondition(request.headers)
-      const call = await gate.settle(request, request.query.minRevision)
-      const item = await node.state.get(placeOfCall(call), call.key)
-      if (call.stale) reply.header(headers.stale, 'true')
-      if (item === undefined) throw noSuchKey()
-      if (item.value.length > smallValue) room.shareFor(reply.raw).take(item.value.length)
-      return sendItem(reply, item, had)
-    },
+    handler: (request, reply) => lane.serve(request, reply),
   })
 }
 
-/** Up to this a value waits for its reader in what a socket buffers anyway, in bytes. */
-const smallValue = 64 * 1024
-
-function sendItem(reply: FastifyReply, item: Item, had: Tags | undefined): FastifyReply {
-  reply.headers(valueHeaders).header('etag', formatTag(item.revision))
-  if (item.expires !== undefined) reply.header(headers.expires, new Date(item.expires).toISOString())
-  if (had !== undefined && names(had, item.revision)) return reply.code(304).send()
-  return reply.header('content-type', item.contentType).send(item.value)
-}
-
-function addSet(app: App, { node, gate, bodies, limits }: RouteContext): void {
+function addSet(app: App, { lane }: RouteContext): void {
   app.route({
-    ...gate.route(writesKey),
+    config: { rule: writesKey, readsBody: true },
+    attachValidation: true,
     method: 'PUT',
     url,
     schema: {
@@ -137,24 +102,7 @@ function addSet(app: App, { node, gate, bodies, limits }: RouteContext): void {
       querystring: SetQuery,
       ...documented({ ...writeNotes, takesValue: true, answers: { 200: Written, 201: Written } }),
     },
-    handler: async (request, reply) => {
-      const write = new Write(request)
-      const { ttl } = request.query
-      const record = {
-        contentType: storedContentType(request.headers['content-type']),
-        ...(ttl === undefined ? {} : { ttl: readTtl(ttl) }),
-      }
-      const value = await bodies.read(request.raw, {
-        code: 'value-too-large',
-        bytes: storeCallOf(write.call).maxValueBytes ?? limits.valueBytes,
-      })
-      const command = { type: 'set', ...write.target, value, ...record } as const
-      const { revision, created, changed } = await write.decide(command, { node, reply, success: 'set' })
-      return reply
-        .code(created ? 201 : 200)
-        .header('etag', formatTag(revision))
-        .send({ revision, created, changed })
-    },
+    handler: (request, reply) => lane.serve(request, reply),
   })
 }
 
