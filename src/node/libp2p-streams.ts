@@ -2,6 +2,7 @@
 
 import type { Connection, Stream, StreamMessageEvent } from '@libp2p/interface'
 
+import { withStacks } from './corking.ts'
 import type { ByteStream, ByteStreamEvents, Lane } from './lanes.ts'
 import type { PeerConnection } from './peer-link.ts'
 
@@ -45,8 +46,11 @@ export function adaptStream(stream: Stream, events: ByteStreamEvents, traffic: T
   }
   stream.addEventListener('message', ({ data }: StreamMessageEvent) => {
     traffic.receivedBytes += data.byteLength
-    for (const piece of data instanceof Uint8Array ? [data] : data) events.bytes(piece)
+    withStacks(() => {
+      for (const piece of data instanceof Uint8Array ? [data] : data) events.bytes(piece)
+    })
   })
+  spareWindowUpdates(stream)
   stream.addEventListener('drain', () => events.drained())
   // Said in the midst of sending: what is written in there would lie until the next write.
   stream.addEventListener('idle', () => queueMicrotask(() => events.drained()))
@@ -69,4 +73,25 @@ export function adaptStream(stream: Stream, events: ByteStreamEvents, traffic: T
     end,
     reset: (reason) => stream.abort(reason),
   }
+}
+
+/** yamux's `StreamState.Established`: what it sends then carries no flags. */
+const established = 3
+
+/**
+ * yamux answers every piece that comes with a frame which opens the window again to the full; each is sealed, written and read
+ * like a message. Once half of the window is used is soon enough. Another version of yamux than the one that is known here
+ * goes on as it does.
+ */
+function spareWindowUpdates(stream: Stream): void {
+  const update: unknown = Reflect.get(stream, 'sendWindowUpdate')
+  if (typeof update !== 'function') return
+  const sparing = (): void => {
+    const left: unknown = Reflect.get(stream, 'recvWindowCapacity')
+    const whole: unknown = Reflect.get(stream, 'recvWindow')
+    const isAmple = typeof left === 'number' && typeof whole === 'number' && left > whole / 2
+    if (isAmple && Reflect.get(stream, 'state') === established) return
+    Reflect.apply(update, stream, [])
+  }
+  Object.defineProperty(stream, 'sendWindowUpdate', { value: sparing, configurable: true, writable: true })
 }

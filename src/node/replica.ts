@@ -522,9 +522,12 @@ export class Replica {
       if (transferring || unappliedBytes > bounds.unappliedBytes) return
       const own = this.#own.take(bounds.entryBytes, this.#maxVersion)?.batch
       const room = bounds.entryBytes - (own === undefined ? 0 : batchBytes(own))
-      const batches = [...(own === undefined ? [] : [own]), ...this.#forwarded.take(room)]
+      const forwarded = this.#forwarded.take(room)
+      const batches = own === undefined ? forwarded : [own, ...forwarded]
       if (batches.length === 0) continue
-      const proposed = this.#raft.propose(encodeEntryData({ time: this.stamp(), batches }))
+      const data = encodeEntryData({ time: this.stamp(), batches })
+      const awaiting = forwarded.map(({ peer }) => peer)
+      const proposed = this.#raft.propose(data, awaiting)
       assert(proposed.type === 'appended', 'a leader that is not handing over takes proposals')
       this.#proposedAt = this.#options.surroundings.now()
     }

@@ -42,6 +42,8 @@ export class Leadership {
   #transfer: Transfer | undefined
   #sinceHeartbeat = 0
   #fetches: FetchRequest[] = []
+  /** A tick has passed: followers are told of every commit that they do not know. */
+  #tellsAll = false
   /** An entry of this term is committed, so the commit index is current (thesis 6.4). */
   #committedInTerm = false
 
@@ -109,6 +111,7 @@ export class Leadership {
   /** One tick: heartbeats when due, a transfer that takes too long given up. Returns false when it just was. */
   tick(now: number): boolean {
     this.#sinceHeartbeat++
+    this.#tellsAll = true
     if (this.#sinceHeartbeat >= this.#options.heartbeatTicks) this.#beginRound()
     this.#dropLeaving(now)
     if (this.#transfer === undefined || now - this.#transfer.since < this.#options.electionTicks) return true
@@ -137,9 +140,18 @@ export class Leadership {
     this.#progress.set(peer, progress)
   }
 
+  /** These members are to learn at once when the entry at this index is committed; all of them unless they are named. */
+  awaited(index: number, members: Iterable<MemberId> = this.#progress.keys()): void {
+    for (const member of members) {
+      const progress = this.#progress.get(member)
+      if (progress !== undefined) progress.awaitedIndex = Math.max(progress.awaitedIndex, index)
+    }
+  }
+
   /** Sends what followers lack, tells them what is committed, begins a round if reads wait. Called once per drive. */
   flush(): void {
     for (const [peer, progress] of this.#progress) this.#replicate(peer, progress)
+    this.#tellsAll = false
     if (this.#transfer !== undefined && !this.#transfer.told) {
       const progress = this.#progress.get(this.#transfer.to)
       if (progress !== undefined && progress.matchIndex === this.#log.lastIndex) {
@@ -171,8 +183,10 @@ export class Leadership {
       }
       this.#sendEntries(peer, progress, entries)
     }
+    // Where nobody waits it comes with the next entries: a message of its own costs a follower as much as theirs.
     const commitIndex = Math.min(progress.matchIndex, log.commitIndex)
-    if (commitIndex > progress.toldCommit) {
+    const isAwaited = this.#tellsAll || progress.awaitedIndex > progress.toldCommit
+    if (isAwaited && commitIndex > progress.toldCommit) {
       progress.toldCommit = commitIndex
       this.#options.send(peer, { type: 'commit', commitIndex })
     }
@@ -294,6 +308,8 @@ export class Leadership {
 
   /** Takes a read from this replica or a follower. Past the bound it is answered "ask again". */
   read(read: PendingRead): void {
+    // It will wait there until so much is applied.
+    this.awaited(this.#log.commitIndex, [read.from])
     if (this.#reads.size >= this.#options.maxReads) this.#options.answerRead(read, undefined)
     else if (this.#committedInTerm) this.#reads.join(read, this.#log.commitIndex)
     else this.#reads.hold(read)

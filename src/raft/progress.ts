@@ -29,6 +29,8 @@ export class Progress {
   answeredRound = 0
   /** The commit index it was last told. */
   toldCommit = 0
+  /** Somebody there waits for entries up to here to be committed: it is told of these at once. */
+  awaitedIndex = 0
   /**
    * It was removed by the configuration at this index, and is told so: it stays until it knows that entry to be committed, or
    * has been silent for too long.

@@ -221,12 +221,16 @@ export class Raft {
     }
   }
 
-  /** Appends a command to the leader's log. */
-  propose(data: Uint8Array): Proposed {
+  /**
+   * Appends commands to the leader's log. `awaiting`: the members at which somebody waits for them, all unless given; the
+   * others learn with whatever is said to them next that they are committed, or at the next tick.
+   */
+  propose(data: Uint8Array, awaiting?: readonly MemberId[]): Proposed {
     if (this.#leadership === undefined) return { type: 'refused', reason: 'not-leader' }
     if (this.#leadership.transferring) return { type: 'refused', reason: 'transferring' }
     const index = this.#log.lastIndex + 1
     this.#log.append([{ type: 'commands', index, term: this.#term, data }])
+    this.#leadership.awaited(index, awaiting)
     return { type: 'appended', index, term: this.#term }
   }
 
@@ -246,6 +250,7 @@ export class Raft {
     assert(after.size > 0, 'a configuration has voters')
     assert(before.symmetricDifference(after).size <= 1, 'majorities of two consecutive configurations meet')
     leadership.configurationChanged(this.#now)
+    leadership.awaited(index)
     return { type: 'appended', index, term: this.#term }
   }
 
@@ -551,6 +556,7 @@ export class Raft {
       answerRead: (read, index) => this.#answerRead(read, index),
     })
     this.#log.append([{ type: 'noop', index: this.#log.lastIndex + 1, term: this.#term }])
+    this.#leadership.awaited(this.#log.lastIndex)
   }
 
   // ── following ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -158,8 +158,8 @@ export class Ensemble {
     this.#input(id, (raft) => raft.tick())
   }
 
-  propose(id: MemberId, data: Uint8Array): ReturnType<Raft['propose']> {
-    return this.#input(id, (raft) => raft.propose(data))
+  propose(id: MemberId, data: Uint8Array, awaiting?: readonly MemberId[]): ReturnType<Raft['propose']> {
+    return this.#input(id, (raft) => raft.propose(data, awaiting))
   }
 
   /** Asks for a read and returns its id. Ids are never used twice, not by another boot either. */

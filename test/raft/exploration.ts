@@ -144,7 +144,7 @@ class Walker {
       const leader = ensemble.leader()
       if (leader === undefined) continue
       if (demote(ensemble, leader) ?? promote(ensemble, leader)) continue
-      if (!proposed) proposed = ensemble.propose(leader, new Uint8Array(1)).type === 'appended'
+      if (!proposed) proposed = ensemble.propose(leader, new Uint8Array(1), []).type === 'appended'
       const { lastIndex, configuration } = ensemble.raft(leader).log
       const belong = up.filter((id) => configuration.configuration.members.some(({ peer }) => peer === id))
       const even = belong.every((id) => {

@@ -35,6 +35,27 @@ describe('replication (5.3)', () => {
     }
   })
 
+  it('tells of a commit at once where somebody waits, and elsewhere with what is said next, or with the next tick', () => {
+    const ensemble = led()
+    const told = () => ['b', 'c'].map((id) => ensemble.raft(id).status.commitIndex)
+    ensemble.propose('a', bytes('one'), ['b'])
+    ensemble.settle()
+    expect(told()).toEqual([2, 1])
+    ensemble.propose('a', bytes('two'), [])
+    ensemble.settle()
+    expect(told()).toEqual([2, 2])
+    ensemble.tick('a')
+    ensemble.settle()
+    expect(told()).toEqual([3, 3])
+    ensemble.propose('a', bytes('three'), [])
+    ensemble.settle()
+    expect(told()).toEqual([3, 3])
+    // A read waits where it was asked until all is applied that was committed before.
+    ensemble.read('c')
+    ensemble.settle()
+    expect(told()[1]).toBe(4)
+  })
+
   it('refuses proposals where no leader is', () => {
     expect(led().propose('b', bytes('one'))).toEqual({ type: 'refused', reason: 'not-leader' })
   })
