@@ -32,8 +32,8 @@ type Session = {
   used: Moment
   /** Every number up to it is acknowledged: nothing at or below it may take effect any more. */
   floor: number
-  /** By number, from `floor + 1` on; undefined where a number has not come yet. Never ends with undefined. */
-  readonly outcomes: (Outcome | undefined)[]
+  /** By number, all above `floor`, as they came. */
+  readonly outcomes: Map<number, Outcome>
   /** Of the outcomes. */
   bytes: number
 }
@@ -64,7 +64,7 @@ export class Sessions {
     const { principal, ...rest } = decodeSession(key, value)
     const holder = this.#holder(principal)
     holder.sessions += 1
-    holder.openWrites += countOf(rest.outcomes)
+    holder.openWrites += rest.outcomes.size
     const bytes = bytesOf(rest.outcomes)
     holder.bytes += bytes
     this.#live.set(rest.id, { ...rest, holder, bytes })
@@ -82,7 +82,7 @@ export class Sessions {
       this.#live.delete(session.id)
       this.#ended.set(session.id, session)
       const { bytes, outcomes } = session
-      this.#forget(session.holder, { sessions: 1, openWrites: countOf(outcomes), bytes })
+      this.#forget(session.holder, { sessions: 1, openWrites: outcomes.size, bytes })
     }
     this.#usedSince = time
   }
@@ -107,7 +107,7 @@ export class Sessions {
     const limit = sessionBounds.perPrincipal
     if (holder.sessions >= limit) return overloaded('sessions of a principal', limit)
     holder.sessions += 1
-    const session: Session = { id, holder, used: moment, floor: 0, outcomes: [], bytes: 0 }
+    const session: Session = { id, holder, used: moment, floor: 0, outcomes: new Map(), bytes: 0 }
     this.#live.set(id, session)
     this.#changed.add(session)
     return { type: 'sessionOpened' }
@@ -128,7 +128,7 @@ export class Sessions {
     if (seq <= session.floor) return past
     const { openWrites, openWritesPerPrincipal, bytes, bytesPerPrincipal } = sessionBounds
     if (seq > session.floor + openWrites) return overloaded('open writes of a session', openWrites)
-    const outcome = session.outcomes[seq - session.floor - 1]
+    const outcome = session.outcomes.get(seq)
     if (outcome !== undefined) return { ...outcome, replayed: true }
     const { holder } = session
     if (holder.openWrites >= openWritesPerPrincipal) {
@@ -144,9 +144,7 @@ export class Sessions {
     const session = this.#live.get(id)
     assert(session !== undefined, 'A write is decided in a session that lives')
     const { outcomes, holder } = session
-    const at = seq - session.floor - 1
-    while (outcomes.length < at) outcomes.push(undefined)
-    outcomes[at] = outcome
+    outcomes.set(seq, outcome)
     holder.openWrites += 1
     const bytes = outcomeSize(outcome)
     session.bytes += bytes
@@ -164,14 +162,20 @@ export class Sessions {
   }
 
   #raise(session: Session, floor: number): void {
-    const answered = session.outcomes.splice(0, floor - session.floor)
+    const { outcomes, holder } = session
+    // Whichever is shorter: a client that was away may come back with a floor far above.
+    const answered =
+      floor - session.floor < outcomes.size ? numbers(session.floor + 1, floor) : outcomes.keys()
+    for (const number of answered) {
+      const outcome = outcomes.get(number)
+      if (outcome === undefined || number > floor) continue
+      outcomes.delete(number)
+      const bytes = outcomeSize(outcome)
+      holder.openWrites -= 1
+      session.bytes -= bytes
+      holder.bytes -= bytes
+    }
     session.floor = floor
-    session.holder.openWrites -= countOf(answered)
-    const bytes = bytesOf(answered)
-    session.bytes -= bytes
-    session.holder.bytes -= bytes
-    // A number that has not come leaves nothing behind once those below it are gone: the row is the same as had it been so.
-    assert(session.outcomes.length === 0 || session.outcomes.at(-1) !== undefined, 'The last outcome is one')
   }
 
   #sort(): void {
@@ -202,16 +206,14 @@ function overloaded(field: Extract<Outcome, { type: 'refused' }>['field'] & stri
   return { type: 'refused', code: 'overloaded', limit, field }
 }
 
-function bytesOf(outcomes: readonly (Outcome | undefined)[]): number {
+function bytesOf(outcomes: ReadonlyMap<number, Outcome>): number {
   let bytes = 0
-  for (const outcome of outcomes) if (outcome !== undefined) bytes += outcomeSize(outcome)
+  for (const outcome of outcomes.values()) bytes += outcomeSize(outcome)
   return bytes
 }
 
-function countOf(outcomes: readonly (Outcome | undefined)[]): number {
-  let count = 0
-  for (const outcome of outcomes) if (outcome !== undefined) count += 1
-  return count
+function* numbers(first: number, last: number): Generator<number, void> {
+  for (let number = first; number <= last; number++) yield number
 }
 
 // seal | moment | floor u48 | principal length u16 | principal | list of: number above the floor u16, outcome
@@ -222,15 +224,15 @@ function encodeSession({ id, holder, used, floor, outcomes }: Session): Row {
   const key = sessionKey(id)
   const principalSize = Buffer.byteLength(holder.principal)
   let size = fixedSize + principalSize
-  for (const outcome of outcomes) if (outcome !== undefined) size += 2 + outcomeSize(outcome)
+  for (const outcome of outcomes.values()) size += 2 + outcomeSize(outcome)
   const row = Buffer.allocUnsafe(size)
   let at = writeMoment(row, used, sealSize)
   at = row.writeUIntBE(floor, at, 6)
   at = row.writeUInt16BE(principalSize, at)
   at += row.write(holder.principal, at)
-  for (const [above, outcome] of outcomes.entries()) {
-    if (outcome === undefined) continue
-    at = row.writeUInt16BE(above, at)
+  // In the order of their numbers, whatever the order in which they came.
+  for (const [number, outcome] of [...outcomes].sort(([left], [right]) => left - right)) {
+    at = row.writeUInt16BE(number - floor - 1, at)
     at = writeOutcome(row, outcome, at)
   }
   assert(at === size, "The size of a session's row is known beforehand")
@@ -246,12 +248,10 @@ export function decodeSession(key: Uint8Array, value: Uint8Array): SessionRow {
   const floor = row.readUIntBE(sealSize + momentSize, 6)
   let at = fixedSize + row.readUInt16BE(fixedSize - 2)
   const principal = row.toString('utf8', fixedSize, at)
-  const outcomes: (Outcome | undefined)[] = []
+  const outcomes = new Map<number, Outcome>()
   while (at < row.length) {
-    const above = row.readUInt16BE(at)
-    while (outcomes.length < above) outcomes.push(undefined)
     const { outcome, end } = readOutcome(row, at + 2)
-    outcomes.push(outcome)
+    outcomes.set(floor + 1 + row.readUInt16BE(at), outcome)
     at = end
   }
   return { id: readSessionKey(key), principal, used, floor, outcomes }
