@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { Packr } from 'msgpackr'
+import { readFields } from './command-fields.ts'
 import {
   givenTtl,
   listOf,
@@ -26,10 +27,12 @@ import {
   unpackTransactionCondition,
   unpackTtl,
 } from './command-shapes.ts'
+import { asBuffer } from './record.ts'
 import type {
   AdminCommand,
   Command,
   CommandBatch,
+  Condition,
   KeyCommand,
   NumberedCommand,
   Once,
@@ -200,37 +203,43 @@ function keyFields({ store, key, conditions }: KeyCommand): readonly unknown[] {
  * receiver of forwarded commands calls this once at the door and drops what throws.
  */
 export function decodeCommand(bytes: Uint8Array): Command {
-  const [version, number, ...rest] = listOf(unpack(bytes), 'A command is an array')
+  const fields = readFields(asBuffer(bytes)) ?? [...listOf(unpack(bytes), 'A command is an array')]
+  const { 0: version, 1: number } = fields
   const type = types.get(number)
   if (type === undefined) throw new UnknownCommandError(version, number)
   switch (version) {
     case 1:
-      if (type === 'set' || type === 'delete') return unpackPlain(type, {}, rest)
+      if (type === 'set' || type === 'delete') return unpackPlain(type, fields, undefined)
       break
     case 2:
-      if (type === 'openSession') return unpackOpenSession(rest)
-      if (type === 'set' || type === 'delete')
-        return unpackPlain(type, { once: unpackOnce(rest.pop()) }, rest)
+      if (type === 'openSession') return unpackOpenSession(fields.slice(2))
+      if (type === 'set' || type === 'delete') return unpackPlain(type, fields, unpackOnce(fields.pop()))
       break
-    case 3:
+    case 3: {
+      const rest = fields.slice(2)
       if (type === 'expire' || type === 'collect') return unpackOwn(type, rest)
       if (type === 'restore') return unpackRestore(rest)
       if (type !== 'openSession' && type !== 'delete') return unpackLater(type, rest)
+    }
   }
   throw new UnknownCommandError(version, number)
 }
 
 type Repeated = { readonly once?: Once }
 
-function unpackPlain(type: 'set' | 'delete', once: Repeated, fields: readonly unknown[]): KeyCommand {
-  const [token, store, key, conditions, ...rest] = fields
-  const common = { ...unpackKeyFields(token, store, key, conditions), ...once }
+/** `fields` are all but the last, which says how it is repeated. Most commands come through here, so no field is copied twice. */
+function unpackPlain(type: 'set' | 'delete', fields: readonly unknown[], once: Once | undefined): KeyCommand {
+  const { 2: token, 3: store, 4: key, 5: conditions, 6: value, 7: contentType, length } = fields
+  const common = unpackKeyFields(token, store, key, conditions)
   if (type === 'delete') {
-    assert(rest.length === 0, 'A delete brings nothing else')
-    return { type, ...common }
+    assert(length === 6, 'A delete brings nothing else')
+    return once === undefined ? { type, ...common } : { type, ...common, once }
   }
-  assert(rest.length === 2, 'A set brings two fields more')
-  return { type, ...common, ...unpackContent(rest) }
+  assert(length === 8, 'A set brings two fields more')
+  assert(value instanceof Uint8Array && typeof contentType === 'string', 'A set brings a value and its type')
+  const { token: by, store: into, key: under, conditions: given } = common
+  const set = { type, token: by, store: into, key: under, conditions: given, value, contentType }
+  return once === undefined ? set : { ...set, once }
 }
 
 function unpackKeyFields(token: unknown, store: unknown, key: unknown, conditions: unknown) {
@@ -240,9 +249,16 @@ function unpackKeyFields(token: unknown, store: unknown, key: unknown, condition
     token,
     store,
     key,
-    conditions: listOf(conditions, 'A command lists its conditions').map(unpackCondition),
+    conditions: unpackConditions(conditions),
   }
 }
+
+function unpackConditions(conditions: unknown): readonly Condition[] {
+  const list = listOf(conditions, 'A command lists its conditions')
+  return list.length === 0 ? none : list.map(unpackCondition)
+}
+
+const none: readonly Condition[] = []
 
 function unpackContent([value, contentType]: readonly unknown[]) {
   assert(value instanceof Uint8Array && typeof contentType === 'string', 'A set brings a value and its type')
