@@ -3,7 +3,8 @@
 import { crc32 } from 'node:zlib'
 import { TrivetError } from '../errors.ts'
 import { asBuffer } from './record.ts'
-import { hashRow, RowSum } from './state-digest.ts'
+import { hashRow } from './row-hash.ts'
+import { RowSum } from './state-digest.ts'
 import type { Holder, Item, Principal, StoreDefinition, Token } from './types.ts'
 
 // Integers are big-endian.

@@ -1,10 +1,10 @@
 // Gathers what a command changes, numbers it, and hands it to the history and to those who follow.
 
 import type { Change, ChangeEvent, Follower } from './state-changes.ts'
-import type { History } from './state-history.ts'
+import type { History, KeptRecord } from './state-history.ts'
 
-/** A change before it has its place in a revision. */
-export type Touched = Omit<Change, 'revision' | 'n'>
+/** A change before it has its place in a revision. `created`: its key has a record since then. */
+export type Touched = Omit<Change, 'revision' | 'n'> & { readonly created: boolean }
 
 export class ChangeFeed {
   readonly #history: History
@@ -26,9 +26,9 @@ export class ChangeFeed {
     this.#touched.push(touched)
   }
 
-  /** The command being applied takes away what this revision wrote. `row`: as it lies under `rowKey`. */
-  replaced(revision: number, rowKey: Uint8Array, row: Uint8Array): void {
-    this.#history.replaced(revision, rowKey, row)
+  /** The command being applied takes away a record. `row`: as it lies under `key`. */
+  replaced(record: KeptRecord, key: Uint8Array, row: Uint8Array): void {
+    if (this.#history.wants(record)) this.#history.replaced(record.revision, key, row)
   }
 
   /** The command is applied: all that it changed has this revision. `time` is its entry's stamp. */
@@ -36,10 +36,11 @@ export class ChangeFeed {
     if (this.#touched.length === 0) return
     const touched = this.#touched
     this.#touched = []
-    const events = touched.map(
-      (one, at): ChangeEvent => ({ ...one, revision, n: at + 1, last: at === touched.length - 1 }),
-    )
-    this.#history.record(events, time)
+    const events = touched.map(({ type, store, key, record }, at): ChangeEvent => {
+      const last = at === touched.length - 1
+      return { revision, n: at + 1, last, type, store, key, record }
+    })
+    this.#history.record(events, { time, of: touched })
     for (const follower of this.#followers) follower.changed(events)
   }
 

@@ -1,57 +1,143 @@
-// What has been applied and is not yet known to be in LevelDB: rows in memory that every reader looks at first.
+// Rows in memory that every reader looks at first: what LevelDB is not yet known to have, and what it was given lately.
+
+import type { RowHash } from './row-hash.ts'
 
 /** A row of LevelDB; `value` is undefined where the row is to go. Neither is ever changed once it is here. */
 export type Row = { readonly key: Uint8Array; readonly value: Uint8Array | undefined }
 
+/** A row with what it has in the digest, if it stands. */
+export type HashedRow = Row & { readonly hash: RowHash | undefined }
+
+/** The newest version of a row. */
+type Entry = {
+  readonly name: string
+  /** Whether it is remembered. */
+  readonly lasts: boolean
+  row: HashedRow
+  /** About what the row takes, in bytes of memory. */
+  bytes: number
+  /** The batch that takes it, or took it, to LevelDB. */
+  batch: number
+}
+
+/** What a batch brought to LevelDB. */
+type Settled = { readonly batch: number; readonly entries: readonly Entry[] }
+
+/** How much is remembered of what LevelDB was given: about so many bytes of memory, of the last so many rows. */
+const rememberedBytes = 16 * 1024 * 1024
+const rememberedRows = 64 * 1024
+
 /**
- * Rows in two layers: those written since the last batch was taken, and those of the batch on its way. A row leaves
- * only when its batch is durable, and a newer one of the same key hides it until then.
+ * A row waits for the next batch, is on its way with one, or is remembered for some time after its batch is durable: what
+ * was written lately is likely to be read and written again, and then LevelDB is not asked for it, nor is it hashed once
+ * more to take it out of the digest.
  */
 export class Overlay {
-  #fresh = new Map<string, Row>()
-  #leaving = new Map<string, Row>()
+  readonly #entries = new Map<string, Entry>()
+  /** The number of the next batch, counted from 1 since the start, and what waits for it. */
+  #next = 1
+  #fresh: Entry[] = []
   #freshBytes = 0
+  /** What is on its way. Some of it may have been written again, and then waits as well. */
+  #leaving: readonly Entry[] = []
   #leavingBytes = 0
+  /** The batches whose rows are remembered, oldest first; those written again since are counted no more in the bytes. */
+  readonly #settled: Settled[] = []
+  #settledRows = 0
+  #settledBytes = 0
 
-  /** About what it holds of memory, in bytes. */
+  /** About what waits for LevelDB and is on its way, in bytes of memory. */
   get bytes(): number {
     return this.#freshBytes + this.#leavingBytes
   }
 
-  /** The row of this name (`rowName`), newest first; undefined when LevelDB has the newest. */
-  get(name: string): Row | undefined {
-    return this.#fresh.get(name) ?? this.#leaving.get(name)
+  /** The row of this name (`rowName`) as it is now; undefined when LevelDB has to be asked. */
+  get(name: string): HashedRow | undefined {
+    return this.#entries.get(name)?.row
   }
 
-  /** The rows whose names lie between these two, the second excluded, in their order; LevelDB may have others. */
+  /**
+   * The rows whose names lie between these two, the second excluded, in their order: all that LevelDB is not known to
+   * have as they are now.
+   */
   within(from: string, to: string): readonly Row[] {
-    const found = new Map<string, Row>()
+    const found = new Set<Entry>()
     for (const layer of [this.#leaving, this.#fresh]) {
-      for (const [name, row] of layer) if (name >= from && name < to) found.set(name, row)
+      for (const entry of layer) if (entry.name >= from && entry.name < to) found.add(entry)
     }
-    return [...found].sort(([left], [right]) => (left < right ? -1 : 1)).map(([, row]) => row)
+    return [...found].sort((left, right) => (left.name < right.name ? -1 : 1)).map(({ row }) => row)
   }
 
-  put(name: string, row: Row): void {
-    const before = this.#fresh.get(name)
-    if (before !== undefined) this.#freshBytes -= weight(before)
-    this.#fresh.set(name, row)
-    this.#freshBytes += weight(row)
+  /**
+   * `lasts`: whether it may be asked for by its name later, and is worth remembering. Returns what stood there, undefined
+   * when only LevelDB knows.
+   */
+  put(name: string, row: HashedRow, lasts: boolean): HashedRow | undefined {
+    const entry = this.#entries.get(name)
+    const bytes = weight(row)
+    this.#freshBytes += bytes
+    if (entry === undefined) {
+      const added = { name, lasts, row, bytes, batch: this.#next }
+      this.#entries.set(name, added)
+      this.#fresh.push(added)
+      return undefined
+    }
+    if (entry.batch === this.#next) this.#freshBytes -= entry.bytes
+    else {
+      if (this.#isSettled(entry)) this.#settledBytes -= entry.bytes
+      entry.batch = this.#next
+      this.#fresh.push(entry)
+    }
+    const before = entry.row
+    entry.row = row
+    entry.bytes = bytes
+    return before
   }
 
-  /** Hands out the rows for one batch. They stay readable until `settle`. */
+  /** Hands out the rows for one batch. Whatever is put from now on is for the next. */
   take(): readonly Row[] {
     this.#leaving = this.#fresh
     this.#leavingBytes = this.#freshBytes
-    this.#fresh = new Map()
+    this.#fresh = []
     this.#freshBytes = 0
-    return [...this.#leaving.values()]
+    this.#next += 1
+    return this.#leaving.map(({ row }) => row)
   }
 
   /** The batch taken last is durable. */
   settle(): void {
-    this.#leaving = new Map()
+    const batch = this.#next - 1
+    const entries = this.#leaving
+    this.#leaving = []
     this.#leavingBytes = 0
+    const remembered = entries.filter((entry) => entry.batch === batch && this.#remembers(entry))
+    if (remembered.length === 0) return
+    for (const { bytes } of remembered) this.#settledBytes += bytes
+    this.#settled.push({ batch, entries: remembered })
+    this.#settledRows += remembered.length
+    while (this.#settledBytes > rememberedBytes || this.#settledRows > rememberedRows) this.#forgetOldest()
+  }
+
+  /** Only of an entry that is not of the next batch. */
+  #isSettled({ batch }: Entry): boolean {
+    return batch < this.#next - 1 || this.#leaving.length === 0
+  }
+
+  /** Whether it stays, though LevelDB has it. */
+  #remembers({ name, lasts }: Entry): boolean {
+    if (!lasts) this.#entries.delete(name)
+    return lasts
+  }
+
+  #forgetOldest(): void {
+    const oldest = this.#settled.shift()
+    if (oldest === undefined) return
+    this.#settledRows -= oldest.entries.length
+    for (const entry of oldest.entries) {
+      if (entry.batch !== oldest.batch) continue
+      this.#settledBytes -= entry.bytes
+      this.#entries.delete(entry.name)
+    }
   }
 }
 

@@ -79,7 +79,17 @@ export function encodeRecord(rowKey: Uint8Array, record: StoredRecord): Buffer {
 
 /** The record in a row; its value is a view into it. Throws `StateDamagedError` when the row is not what was written. */
 export function decodeRecord(rowKey: Uint8Array, row: Uint8Array): StoredRecord {
-  const buffer = unseal(rowKey, recordFormat, row)
+  return readRecord(checkRecord(rowKey, row))
+}
+
+/** Throws `StateDamagedError` when the row is not what was written. */
+export function checkRecord(rowKey: Uint8Array, row: Uint8Array): Buffer {
+  return unseal(rowKey, recordFormat, row)
+}
+
+/** The record in a row that was checked, or was never anywhere but in memory. */
+export function readRecord(row: Uint8Array): StoredRecord {
+  const buffer = asBuffer(row)
   const valueAt = fixedSize + (buffer[23] ?? 0)
   assert(valueAt <= buffer.length, 'A sealed record is whole')
   const expires = buffer.readUIntBE(17, 6)

@@ -282,7 +282,7 @@ export class AppliedState {
     { token, found }: { readonly token: Token; readonly found: Found },
   ): Decided {
     const stands = row === undefined ? undefined : found.rows.get(row.name)
-    const before = row === undefined || stands === undefined ? undefined : standingOf(row.key, stands)
+    const before = row === undefined || stands === undefined ? undefined : standingOf(stands)
     const { valueBytes } = this.#founded
     const judged = { token, store: row?.store.definition, valueBytes, present: before }
     const refusal = refuse(command, judged)
@@ -305,7 +305,8 @@ export class AppliedState {
       const after = decision.type === 'put' ? decision.record : undefined
       this.#alter([{ store: row.store, place: row, before, after }], { revision, found })
     }
-    return { outcome: result.type === 'touched' ? result : { ...result, revision }, carryOut }
+    const outcome = result.type === 'touched' || result.type === 'set' ? result : { ...result, revision }
+    return { outcome, carryOut }
   }
 
   #decideRange(

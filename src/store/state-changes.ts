@@ -3,8 +3,9 @@
 import type { ChangeFeed } from './change-feed.ts'
 import { rowName } from './overlay.ts'
 import { encodeRecord, type StoredRecord } from './record.ts'
-import type { Ledger, RowHash } from './state-digest.ts'
-import { type ExpiryRow, encodeExpiry, keyOfRecord } from './state-rows.ts'
+import type { RowHash } from './row-hash.ts'
+import type { Ledger } from './state-digest.ts'
+import { type ExpiryRow, encodeExpiry, keyOfRecord, keySizeOfRecord } from './state-rows.ts'
 import { isOpen, type OpenStore, type StoreTable } from './state-stores.ts'
 
 /** What stands under a key after a `set`. */
@@ -122,13 +123,19 @@ export class RecordChanges {
     gone: 'delete' | 'expire',
   ): void {
     if (!isOpen(store) || after?.revision === before?.revision) return
-    if (before?.row instanceof Uint8Array) this.#feed.replaced(before.revision, place.key, before.row)
+    if (before?.row instanceof Uint8Array) {
+      this.#feed.replaced(before, place.key, before.row)
+    }
     const key = keyOfRecord(place.key)
-    if (after === undefined || row === undefined) this.#feed.add({ type: gone, store: store.number, key })
+    if (after === undefined || row === undefined)
+      this.#feed.add({ type: gone, store: store.number, key, created: false })
     else {
       // Of the row, which stays as it is: the command's own bytes belong to the entry.
       const value = row.subarray(row.length - after.value.length)
-      this.#feed.add({ type: 'set', store: store.number, key, record: { ...after, value } })
+      const { contentType, expires } = after
+      const record = { contentType, expires, value }
+      const created = after.createdRevision === after.revision
+      this.#feed.add({ type: 'set', store: store.number, key, created, record })
     }
   }
 
@@ -138,7 +145,7 @@ export class RecordChanges {
     const value = after === undefined ? undefined : encodeRecord(key, after)
     this.#ledger.replace(name, { key, value }, before?.row)
     this.#moveExpiry(expiryOf(store, key, before), expiryOf(store, key, after))
-    const keySize = keyOfRecord(key).length
+    const keySize = keySizeOfRecord(key)
     this.#stores.count(store, {
       keys: (after === undefined ? 0 : 1) - (before === undefined ? 0 : 1),
       bytes:

@@ -1,38 +1,12 @@
 // The state digest: a sum of one hash per replicated row, and the one way in which a row changes and the sum with it.
 
-import { createHash, hash } from 'node:crypto'
 import { Overlay, type Row, rowName } from './overlay.ts'
 import { asBuffer } from './record.ts'
-
-/** Four unsigned integers of 32 bits. */
-export type RowHash = readonly [number, number, number, number]
-
-// SHA-256 costs little more than a call for rows of usual sizes; its first 128 bits are kept.
-const algorithm = 'sha256'
-// One call over one buffer is more than twice as fast as a hash object that is fed in parts.
-const scratch = Buffer.alloc(64 * 1024)
-const lengthSize = 4
-
-/**
- * Of key and value together: two rows differ in it if they differ in anything, or if their bytes are split elsewhere.
- */
-export function hashRow(key: Uint8Array, value: Uint8Array): RowHash {
-  const size = lengthSize + key.length + value.length
-  const input = size <= scratch.length ? scratch : Buffer.allocUnsafe(lengthSize + key.length)
-  input.writeUInt32BE(key.length, 0)
-  input.set(key, lengthSize)
-  if (input !== scratch) return lanesOf(createHash(algorithm).update(input).update(value).digest())
-  scratch.set(value, lengthSize + key.length)
-  return lanesOf(hash(algorithm, scratch.subarray(0, size), 'buffer'))
-}
-
-function lanesOf(bytes: Buffer): RowHash {
-  return [bytes.readUInt32BE(0), bytes.readUInt32BE(4), bytes.readUInt32BE(8), bytes.readUInt32BE(12)]
-}
+import { hashRow, type RowHash } from './row-hash.ts'
 
 /** As 32 hex digits. */
 export function hexOf(lanes: RowHash): string {
-  return lanes.map((lane) => lane.toString(16).padStart(8, '0')).join('')
+  return lanes.map((lane) => (lane >>> 0).toString(16).padStart(8, '0')).join('')
 }
 
 /** The sum of no rows. */
@@ -44,27 +18,36 @@ export const emptySum = '0'.repeat(32)
  * later.
  */
 export class RowSum {
-  #lanes: RowHash
+  #a: number
+  #b: number
+  #c: number
+  #d: number
 
   constructor(hex: string = emptySum) {
-    this.#lanes = lanesOf(Buffer.from(hex, 'hex'))
+    const bytes = Buffer.from(hex, 'hex')
+    this.#a = bytes.readInt32BE(0)
+    this.#b = bytes.readInt32BE(4)
+    this.#c = bytes.readInt32BE(8)
+    this.#d = bytes.readInt32BE(12)
   }
 
   add(row: RowHash): void {
-    this.#lanes = combine(this.#lanes, row, 1)
+    this.#a = (this.#a + row[0]) | 0
+    this.#b = (this.#b + row[1]) | 0
+    this.#c = (this.#c + row[2]) | 0
+    this.#d = (this.#d + row[3]) | 0
   }
 
   remove(row: RowHash): void {
-    this.#lanes = combine(this.#lanes, row, -1)
+    this.#a = (this.#a - row[0]) | 0
+    this.#b = (this.#b - row[1]) | 0
+    this.#c = (this.#c - row[2]) | 0
+    this.#d = (this.#d - row[3]) | 0
   }
 
   get hex(): string {
-    return hexOf(this.#lanes)
+    return hexOf([this.#a, this.#b, this.#c, this.#d])
   }
-}
-
-function combine([a, b, c, d]: RowHash, [e, f, g, h]: RowHash, sign: 1 | -1): RowHash {
-  return [(a + sign * e) >>> 0, (b + sign * f) >>> 0, (c + sign * g) >>> 0, (d + sign * h) >>> 0]
 }
 
 /**
@@ -96,31 +79,41 @@ export class Ledger {
     this.#kept.set(rowName(asBuffer(key)), hashRow(key, value))
   }
 
-  /** A change of a row that was fetched. `before`: what stood there, or what that has in the sum. */
+  /**
+   * A change of a row that was fetched. `before`: what stood there, or what that has in the sum; it is not looked at where
+   * the overlay knows.
+   */
   replace(name: string, row: Row, before: Uint8Array | RowHash | undefined): void {
-    this.#overlay.put(name, row)
-    if (before !== undefined) {
-      this.#sum.remove(before instanceof Uint8Array ? hashRow(row.key, before) : before)
-    }
-    if (row.value !== undefined) this.#sum.add(hashRow(row.key, row.value))
+    const { key, value } = row
+    const hash = value === undefined ? undefined : hashRow(key, value)
+    if (hash !== undefined) this.#sum.add(hash)
+    const known = this.#overlay.put(name, { key, value, hash }, true)
+    const old = known === undefined ? before && asHash(key, before) : known.hash
+    if (old !== undefined) this.#sum.remove(old)
   }
 
   /** A row goes that was not fetched. `before` is what it has in the sum. */
   remove(name: string, before: RowHash): void {
-    this.#overlay.put(name, { key: Buffer.from(name, 'latin1'), value: undefined })
+    this.#overlay.put(name, { key: Buffer.from(name, 'latin1'), value: undefined, hash: undefined }, false)
     this.#sum.remove(before)
   }
 
   /** A change of a row of a table that is kept in memory. */
   write(row: Row): void {
     const name = rowName(asBuffer(row.key))
-    this.#overlay.put(name, row)
     const before = this.#kept.get(name)
     if (before !== undefined) this.#sum.remove(before)
-    this.#kept.delete(name)
-    if (row.value === undefined) return
-    const after = hashRow(row.key, row.value)
-    this.#kept.set(name, after)
-    this.#sum.add(after)
+    const hash = row.value === undefined ? undefined : hashRow(row.key, row.value)
+    this.#overlay.put(name, { key: row.key, value: row.value, hash }, false)
+    if (hash === undefined) {
+      this.#kept.delete(name)
+    } else {
+      this.#kept.set(name, hash)
+      this.#sum.add(hash)
+    }
   }
+}
+
+function asHash(key: Uint8Array, before: Uint8Array | RowHash): RowHash {
+  return before instanceof Uint8Array ? hashRow(key, before) : before
 }

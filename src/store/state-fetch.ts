@@ -4,11 +4,12 @@ import { permits, permitsOperation } from './grants.ts'
 import type { Overlay } from './overlay.ts'
 import { rowName } from './overlay.ts'
 import { placeOf } from './places.ts'
-import { decodeRecord } from './record.ts'
+import { checkRecord, readRecord } from './record.ts'
+import { hashRow } from './row-hash.ts'
 import type { RowPlace, Standing } from './state-changes.ts'
 import { maxNumberBytes } from './state-decide.ts'
-import { hashRow } from './state-digest.ts'
-import { recordsWith } from './state-rows.ts'
+import type { KeptRecord } from './state-history.ts'
+import { isRecord, recordsWith } from './state-rows.ts'
 import { isAlone, type Known, keyIn, locate, rowPlace, type Step } from './state-steps.ts'
 import { type StateTime, Stretch } from './state-time.ts'
 import { pages } from './state-verify.ts'
@@ -37,7 +38,7 @@ type RangeRows = {
 
 /** What stands under what the commands of a stretch name, kept up to date while they are applied. */
 export type Found = {
-  /** Rows by name; undefined where there is none. */
+  /** Rows by name; undefined where there is none. Those of records are checked. */
   readonly rows: Map<string, Uint8Array | undefined>
   /** For a command that stands alone: the records it names or ranges over, by row name. */
   readonly standing: ReadonlyMap<string, Standing>
@@ -49,8 +50,8 @@ export type FetchOptions = {
   readonly level: StateLevel
   readonly overlay: Pick<Overlay, 'get' | 'within'>
   readonly known: Known
-  /** Rows of later revisions are kept whole: the history takes them when they go. */
-  readonly keptAfter: number
+  /** Whether the history takes the row of this record when it goes: then it is kept whole. */
+  readonly keepsRow: (record: KeptRecord) => boolean
   readonly time: StateTime
 }
 
@@ -75,8 +76,8 @@ async function fetchRows(
 ): Promise<Map<string, Uint8Array | undefined>> {
   const rows = new Map<string, Uint8Array | undefined>()
   const missing: RowPlace[] = []
-  const want = (place: RowPlace | undefined): void => {
-    if (place === undefined || rows.has(place.name)) return
+  const want = (place: RowPlace): void => {
+    if (rows.has(place.name)) return
     const waiting = overlay.get(place.name)
     // Held on to here: a batch that ends meanwhile takes it out of the overlay.
     rows.set(place.name, waiting?.value)
@@ -84,19 +85,22 @@ async function fetchRows(
   }
   for (const step of steps) {
     if (step.type !== 'command') continue
-    want(step.row)
-    want(step.memory)
+    if (step.row !== undefined) want(step.row)
+    if (step.memory !== undefined) want(step.memory)
   }
   if (missing.length === 0) return rows
   const found = await level.getMany(missing.map(({ key }) => key))
-  for (const [at, { name }] of missing.entries()) rows.set(name, found[at])
+  for (const [at, { key, name }] of missing.entries()) {
+    const row = found[at]
+    rows.set(name, row === undefined || !isRecord(key) ? row : checkRecord(key, row))
+  }
   return rows
 }
 
-/** The record in a row, with its value. */
-export function standingOf(key: Uint8Array, row: Uint8Array): Standing & { readonly value: Uint8Array } {
-  const record = decodeRecord(key, row)
-  return { ...record, size: record.value.length, row }
+/** The record in a row that was checked, with its value. */
+export function standingOf(row: Uint8Array): Standing & { readonly value: Uint8Array } {
+  const { value, contentType, revision, createdRevision, expires } = readRecord(row)
+  return { value, contentType, revision, createdRevision, expires, size: value.length, row }
 }
 
 async function gather(command: Command, gathering: Gathering, known: Known): Promise<void> {
@@ -189,6 +193,10 @@ function keeps(operation: Exclude<Operation, { type: 'deletePrefix' }>): Wanted[
   }
 }
 
+function checked({ key }: RowPlace, row: Uint8Array | undefined): Buffer | undefined {
+  return row === undefined ? undefined : checkRecord(key, row)
+}
+
 type Bounds = { readonly gte: Buffer; readonly lt: Buffer }
 
 /** Undefined where there is no such store, or no right to it: then nothing is read for whoever is refused. */
@@ -213,10 +221,10 @@ class Gathering {
   readonly #overlay: FetchOptions['overlay']
   readonly #stretch: Stretch
   readonly #keysAtOnce: number
-  readonly #keptAfter: number
+  readonly #keepsRow: FetchOptions['keepsRow']
 
-  constructor({ level, overlay, known, keptAfter, time }: FetchOptions) {
-    this.#keptAfter = keptAfter
+  constructor({ level, overlay, known, keepsRow, time }: FetchOptions) {
+    this.#keepsRow = keepsRow
     this.#level = level
     this.#overlay = overlay
     this.#stretch = new Stretch(time)
@@ -231,10 +239,13 @@ class Gathering {
       const some = wanted.slice(at, at + this.#keysAtOnce)
       // Looked up before LevelDB is: a batch that ends meanwhile takes rows from the one to the other.
       const waiting = some.map(({ place }) => this.#overlay.get(place.name))
-      const rows = await this.#level.getMany(some.map(({ place }) => place.key))
+      const missing = some.filter((_, n) => waiting[n] === undefined)
+      const rows =
+        missing.length === 0 ? [] : await this.#level.getMany(missing.map(({ place }) => place.key))
+      let next = 0
       for (const [n, { place, keeps: fits }] of some.entries()) {
         const newest = waiting[n]
-        const row = newest === undefined ? rows[n] : newest.value
+        const row = newest === undefined ? checked(place, rows[next++]) : newest.value
         if (row !== undefined) this.#keep(place, row, fits)
       }
       if (this.#stretch.over) await this.#stretch.pause()
@@ -269,12 +280,12 @@ class Gathering {
   }
 
   #keep(place: RowPlace, row: Uint8Array, fits: (size: number) => boolean): Standing {
-    const whole = standingOf(place.key, row)
+    const whole = standingOf(row)
     const kept = this.standing.get(place.name)
     const isKept = fits(whole.size)
     if (kept?.value !== undefined || (kept !== undefined && !isKept)) return kept
     // Whether there is a value must not depend on this node's own history; the row may.
-    const rest = whole.revision > this.#keptAfter ? row : hashRow(place.key, row)
+    const rest = this.#keepsRow(whole) ? row : hashRow(place.key, row)
     const standing = isKept ? whole : { ...whole, value: undefined, row: rest }
     this.standing.set(place.name, standing)
     return standing
@@ -292,7 +303,7 @@ class Gathering {
       for await (const page of pages(this.#level, { gte, lt, snapshot })) {
         for (const [bytes, stored] of page) {
           const key = Buffer.from(bytes)
-          let newest: Uint8Array | undefined = stored
+          let newest: Uint8Array | undefined = checkRecord(key, stored)
           for (let next = waiting[at]; next !== undefined; next = waiting[at]) {
             const order = Buffer.compare(next.key, key)
             if (order > 0) break

@@ -4,7 +4,7 @@ import type { AbstractSnapshot } from 'abstract-level'
 import { decodeRecord, StateDamagedError } from './record.ts'
 import { type ChangeEvent, isAfter, type Position } from './state-changes.ts'
 import {
-  decodeEvent,
+  decodeChunk,
   decodeHeader,
   headerKey,
   type KeptEvent,
@@ -70,14 +70,13 @@ async function* read(
   let whole = query.after.revision
   for await (const rows of pages(level, { ...range, snapshot })) {
     const wanted: KeptEvent[] = []
-    for (const [key, value] of rows) {
-      const event = decodeEvent(key, value)
+    for (const event of rows.flatMap(([key, value]) => decodeChunk(key, value))) {
       if (event.last) whole = event.revision
       const isWanted = event.store === query.store && isAfter(event, query.after) && query.matches(event.key)
       if (isWanted) wanted.push(event)
     }
     for (const some of portions(wanted, query.values)) {
-      const events = query.values ? await withValues(source, some) : some
+      const events = query.values ? await withValues(source, some) : some.map(withoutValue)
       const end = events.at(-1)
       // Of a revision that a portion ends in not all was told.
       yield { events, through: end === undefined || some === wanted ? whole : lastWhole(end) }
@@ -128,7 +127,7 @@ async function withValues(
   { level, snapshot }: Source,
   events: readonly KeptEvent[],
 ): Promise<readonly ChangeEvent[]> {
-  const sets = events.filter(({ record }) => record !== undefined)
+  const sets = events.filter(({ record }) => record !== undefined && record.value === undefined)
   const standing = await level.getMany(sets.map(placeOf), { snapshot })
   const found = new Map<KeptEvent, Uint8Array>()
   const gone: KeptEvent[] = []
@@ -155,8 +154,14 @@ async function withValues(
     const { record, ...change } = event
     if (record === undefined) return { ...change, record }
     const { contentType, expires } = record
-    return { ...change, record: { contentType, expires, value: found.get(event) } }
+    return { ...change, record: { contentType, expires, value: record.value ?? found.get(event) } }
   })
+}
+
+function withoutValue(event: KeptEvent): ChangeEvent {
+  const { record, ...change } = event
+  if (record === undefined) return { ...change, record }
+  return { ...change, record: { contentType: record.contentType, expires: record.expires, value: undefined } }
 }
 
 function placeOf({ store, key }: KeptEvent): Buffer {

@@ -1,4 +1,4 @@
-// The rows of the history in LevelDB: events, the records that they wrote and that stand no more, blocks, and the header.
+// The rows of the history in LevelDB: events in chunks, records that stand no more, blocks, and the header.
 
 import assert from 'node:assert/strict'
 import type { Row } from './overlay.ts'
@@ -24,7 +24,7 @@ export type Header = {
   readonly bytes: number
 }
 
-const rowFormat = 1
+const rowFormat = 2
 const headerSize = sealSize + 4 * 6
 const blockSize = sealSize + 2 * 6
 
@@ -38,12 +38,6 @@ function revisionKey(table: readonly [number, number], revision: number, tail = 
   return key
 }
 
-function eventKey(revision: number, n: number): Buffer {
-  const key = revisionKey(historyTables.events, revision, 4)
-  key.writeUInt32BE(n, 8)
-  return key
-}
-
 /** `rowKey`: where the record lay. Its own checksum covers that key, so it is kept as it was. */
 export function replacedKey(revision: number, rowKey: Uint8Array): Buffer {
   const key = revisionKey(historyTables.replaced, revision, rowKey.length)
@@ -51,75 +45,119 @@ export function replacedKey(revision: number, rowKey: Uint8Array): Buffer {
   return key
 }
 
-// event: seal | type u8, with a bit for the last of its revision | store u32 | expires u48, 0 for never | value size u32 |
-// content type length u8, content type | key. A delete or expiry has the key right behind the store.
+// A chunk's key is the revision and the number of its last event; the row: seal | event...
+// event: type u8, with a bit for the last of its revision and one for a value that is kept here | revision u48 | n u32 |
+// store u32 | key length u16 | key; a set also: expires u48, 0 for never | value size u32 | content type length u8 |
+// content type | the value, if it is kept here.
 const types = ['set', 'delete', 'expire'] as const
 const lastBit = 0x80
-const eventSize = sealSize + 1 + 4
-const setSize = eventSize + 6 + 4 + 1
+const valueBit = 0x40
+const eventSize = 1 + 6 + 4 + 4 + 2
+const recordSize = 6 + 4 + 1
+const chunkKeySize = 2 + 6 + 4
 
-/** An event as it is kept: without its value. */
+/** A chunk takes no more events once it has so many bytes. */
+const chunkBytes = 64 * 1024
+
+/** An event as it is kept: with its value or without. */
 export type KeptEvent = Omit<ChangeEvent, 'record'> & {
   /** `size`: of the value, in bytes. */
   readonly record: (ChangedRecord & { readonly size: number }) | undefined
 }
 
-export function encodeEvent({
-  revision,
-  n,
-  type,
-  last,
-  store,
-  key,
-  record,
-}: ChangeEvent): Row & { value: Buffer } {
-  const row =
-    record === undefined
-      ? Buffer.allocUnsafe(eventSize + key.length)
-      : Buffer.allocUnsafe(setSize + record.contentType.length + key.length)
-  row[sealSize] = types.indexOf(type) | (last ? lastBit : 0)
-  row.writeUInt32BE(store, sealSize + 1)
-  if (record !== undefined) {
-    row.writeUIntBE(record.expires ?? 0, eventSize, 6)
-    row.writeUInt32BE(record.value?.length ?? 0, eventSize + 6)
-    row[eventSize + 10] = record.contentType.length
-    row.write(record.contentType, setSize, 'latin1')
+/** Events that follow each other, as one row: what a row costs LevelDB is far more than what an event does. */
+export class EventChunk {
+  /** What a chunk takes besides its events, in bytes. */
+  static readonly overhead: number = chunkKeySize + sealSize
+  #row = Buffer.allocUnsafe(chunkBytes / 32)
+  #size = sealSize
+  #last = { revision: 0, n: 0 }
+
+  get isFull(): boolean {
+    return this.#size >= chunkBytes
   }
-  row.set(key, row.length - key.length)
-  const place = eventKey(revision, n)
-  return { key: place, value: seal(place, rowFormat, row) }
+
+  /** Returns how many bytes the event takes. */
+  add(event: ChangeEvent, withValue: boolean): number {
+    const { revision, n, type, key, record } = event
+    const value = record?.value
+    const kept = withValue ? value : undefined
+    const typeSize = record?.contentType.length ?? 0
+    const tail = record === undefined ? 0 : recordSize + typeSize + (kept?.length ?? 0)
+    const size = eventSize + key.length + tail
+    this.#makeRoom(size)
+    const row = this.#row
+    let at = this.#size
+    row[at] = types.indexOf(type) | (event.last ? lastBit : 0) | (kept === undefined ? 0 : valueBit)
+    at = row.writeUIntBE(revision, at + 1, 6)
+    at = row.writeUInt32BE(n, at)
+    at = row.writeUInt32BE(event.store, at)
+    at = row.writeUInt16BE(key.length, at)
+    row.set(key, at)
+    at += key.length
+    if (record !== undefined) {
+      at = row.writeUIntBE(record.expires ?? 0, at, 6)
+      at = row.writeUInt32BE(value?.length ?? 0, at)
+      row[at] = typeSize
+      at += 1 + row.write(record.contentType, at + 1, 'latin1')
+      if (kept !== undefined) row.set(kept, at)
+    }
+    this.#size += size
+    this.#last = { revision, n }
+    return size
+  }
+
+  /** The row, once the last event is in it. */
+  seal(): Row {
+    const key = revisionKey(historyTables.events, this.#last.revision, 4)
+    key.writeUInt32BE(this.#last.n, 8)
+    return { key, value: seal(key, rowFormat, this.#row.subarray(0, this.#size)) }
+  }
+
+  #makeRoom(bytes: number): void {
+    if (this.#size + bytes <= this.#row.length) return
+    const larger = Buffer.allocUnsafeSlow(Math.max(2 * this.#row.length, this.#size + bytes))
+    larger.set(this.#row.subarray(0, this.#size))
+    this.#row = larger
+  }
 }
 
-/** Which store an event is of, before anything else is looked at. */
-function storeOf(row: Uint8Array): number {
-  return row.length < eventSize ? 0 : asBuffer(row).readUInt32BE(sealSize + 1)
-}
-
-export function decodeEvent(rowKey: Uint8Array, value: Uint8Array): KeptEvent {
+/** The events of a chunk, in their order; their keys and values are views into the row. */
+export function decodeChunk(rowKey: Uint8Array, value: Uint8Array): readonly KeptEvent[] {
   const row = unseal(rowKey, rowFormat, value)
-  const flags = row[sealSize] ?? 0
-  const type = types[flags & ~lastBit]
-  assert(type !== undefined, 'A sealed event has a type')
-  const place = asBuffer(rowKey)
-  const expires = type === 'set' ? row.readUIntBE(eventSize, 6) : 0
-  const keyAt = type === 'set' ? setSize + (row[eventSize + 10] ?? 0) : eventSize
-  return {
-    revision: place.readUIntBE(2, 6),
-    n: place.readUInt32BE(8),
-    type,
-    last: (flags & lastBit) !== 0,
-    store: storeOf(row),
-    key: row.subarray(keyAt),
-    record:
-      type === 'set'
-        ? {
-            contentType: row.toString('latin1', setSize, keyAt),
-            expires: expires === 0 ? undefined : expires,
-            value: undefined,
-            size: row.readUInt32BE(eventSize + 6),
-          }
-        : undefined,
+  const events: KeptEvent[] = []
+  for (let at = sealSize; at < row.length; ) {
+    const flags = row[at] ?? 0
+    const type = types[flags & ~(lastBit | valueBit)]
+    assert(type !== undefined, 'An event in a sealed chunk has a type')
+    const keyAt = at + eventSize
+    const keyEnd = keyAt + row.readUInt16BE(keyAt - 2)
+    const common = {
+      revision: row.readUIntBE(at + 1, 6),
+      n: row.readUInt32BE(at + 7),
+      type,
+      last: (flags & lastBit) !== 0,
+      store: row.readUInt32BE(at + 11),
+      key: row.subarray(keyAt, keyEnd),
+    }
+    at = keyEnd
+    let record: KeptEvent['record']
+    if (type === 'set') {
+      const expires = row.readUIntBE(at, 6)
+      const size = row.readUInt32BE(at + 6)
+      const typeAt = at + recordSize
+      const valueAt = typeAt + (row[typeAt - 1] ?? 0)
+      at = valueAt + ((flags & valueBit) === 0 ? 0 : size)
+      record = {
+        contentType: row.toString('latin1', typeAt, valueAt),
+        expires: expires === 0 ? undefined : expires,
+        value: (flags & valueBit) === 0 ? undefined : row.subarray(valueAt, at),
+        size,
+      }
+    }
+    events.push({ ...common, record })
   }
+  return events
 }
 
 /** The rows of one of the tables, from the first to the last of these revisions. */

@@ -1,9 +1,9 @@
 // The history of changes: what watchers that come back are told, kept by each node for itself (`safety.md`, rule 24).
 //
-// Three local tables of LevelDB, written in the batches of the entries that they tell of: an event per change, the
-// records that were replaced while their event is still told, and blocks, by which the oldest goes. An event holds no value:
-// while the record that it wrote stands, that is read; the write that replaces it moves it into the history. So a
-// value is written twice only when it is overwritten soon.
+// Three local tables of LevelDB, written in the batches of the entries that they tell of: events, all of a batch in a few rows;
+// records that were replaced while their event is still told; and blocks, by which the oldest goes. An event keeps a small value
+// that takes the place of another: it is likely to be replaced in its turn. Any other value is read where it stands, and
+// the write that replaces it moves it into the history; so a value that stays is written once.
 //
 // The header, in every batch, says after which revision everything is kept. What lies before that is not looked at,
 // and cleared behind it, so that it matters to nobody when and whether it is.
@@ -14,8 +14,8 @@ import {
   type Block,
   decodeBlock,
   decodeHeader,
+  EventChunk,
   encodeBlock,
-  encodeEvent,
   encodeHeader,
   headerKey,
   rangeOf,
@@ -41,6 +41,21 @@ const clearedRows = 2000
 
 /** About what a waiting row takes of memory besides its bytes: two buffers and an object. */
 const perRow = 250
+
+/** The largest value that an event keeps, in bytes. */
+export const keptValueBytes = 1024
+
+/** Whether an event keeps the value of its record. Both that write and the one that replaces it can tell. */
+function keepsValue(created: boolean, size: number): boolean {
+  return !created && size <= keptValueBytes
+}
+
+/** Of a record: by which revision it is there, since which its key has one, and the size of its value in bytes. */
+export type KeptRecord = {
+  readonly revision: number
+  readonly createdRevision: number
+  readonly size: number
+}
 
 /** What opening finds of a history. */
 export type LoadedHistory = {
@@ -88,8 +103,9 @@ export class History {
   #openBytes: number
   /** The last event. */
   #last: { readonly revision: number; readonly time: number }
-  /** For the next batch. */
+  /** For the next batch: whole rows, and the events since. */
   #rows: Row[] = []
+  #chunk: EventChunk | undefined
   #waitingBytes = 0
   /** What the batch on its way says of `#since`. */
   #takenSince: number
@@ -108,11 +124,6 @@ export class History {
     this.#last = { revision, time }
   }
 
-  /** Every event of a later revision can be had. */
-  get oldest(): number {
-    return this.#since
-  }
-
   /** About what waits here for the next batch, in bytes of memory. */
   get waitingBytes(): number {
     return this.#waitingBytes
@@ -123,21 +134,33 @@ export class History {
     return this.#blockBytes + this.#openBytes
   }
 
-  /** The changes of one command, and the stamp of its entry. */
-  record(events: readonly ChangeEvent[], time: number): void {
+  /** The changes of one command, the stamp of its entry, and of each change whether it created its record. */
+  record(
+    events: readonly ChangeEvent[],
+    { time, of }: { readonly time: number; readonly of: readonly { readonly created: boolean }[] },
+  ): void {
     const { ageMs, bytes } = this.#limits
     if (this.#openedAt !== undefined && time - this.#openedAt >= ageMs * blockShare) this.#closeBlock()
     this.#openedAt ??= time
-    for (const event of events) {
-      this.#put(encodeEvent(event))
+    for (const [at, event] of events.entries()) {
+      this.#add(event, keepsValue(of[at]?.created === true, event.record?.value?.length ?? 0))
       this.#last = { revision: event.revision, time }
     }
     if (this.#openBytes >= bytes * blockShare) this.#closeBlock()
   }
 
-  /** A record goes, or another takes its place: it is kept while its event is told. `row`: as it lies under `rowKey`. */
+  /** Whether a record has to be `replaced` when it goes: its event is still told, and has no value. */
+  wants({ revision, createdRevision, size }: KeptRecord): boolean {
+    return revision > this.#since && !keepsValue(createdRevision === revision, size)
+  }
+
+  /** A record that is wanted goes, or another takes its place. `row`: as it lies under `rowKey`. */
   replaced(revision: number, rowKey: Uint8Array, row: Uint8Array): void {
-    if (revision > this.#since) this.#put({ key: replacedKey(revision, rowKey), value: row })
+    const key = replacedKey(revision, rowKey)
+    const size = key.length + row.length
+    this.#rows.push({ key, value: row })
+    this.#openBytes += size
+    this.#waitingBytes += perRow + size
   }
 
   /** Nothing that was told leads to the state of this revision: the history begins anew behind it. */
@@ -149,11 +172,13 @@ export class History {
     this.#openBytes = 0
     this.#last = { revision, time }
     this.#rows = []
+    this.#chunk = undefined
     this.#waitingBytes = 0
   }
 
   /** What the next batch carries. `revision` and `time` are those of the state that it brings LevelDB up to. */
   takeRows(revision: number, time: number): readonly Row[] {
+    this.#closeChunk()
     this.#drop(time)
     this.#takenSince = this.#since
     const header = encodeHeader({
@@ -190,14 +215,28 @@ export class History {
     this.#clearedTo = upTo
   }
 
-  #put(row: { readonly key: Uint8Array; readonly value: Uint8Array }): void {
-    const size = row.key.length + row.value.length
-    this.#rows.push(row)
+  #add(event: ChangeEvent, withValue: boolean): void {
+    let size = 0
+    if (this.#chunk === undefined) {
+      this.#chunk = new EventChunk()
+      size = EventChunk.overhead
+    }
+    size += this.#chunk.add(event, withValue)
     this.#openBytes += size
-    this.#waitingBytes += perRow + size
+    this.#waitingBytes += size
+    if (this.#chunk.isFull) this.#closeChunk()
+  }
+
+  #closeChunk(): void {
+    if (this.#chunk === undefined) return
+    this.#rows.push(this.#chunk.seal())
+    this.#chunk = undefined
+    this.#waitingBytes += perRow
   }
 
   #closeBlock(): void {
+    // A chunk goes with its block, so it has events of no other.
+    this.#closeChunk()
     const block = { last: this.#last.revision, time: this.#last.time, bytes: this.#openBytes }
     this.#blocks.push(block)
     this.#blockBytes += block.bytes

@@ -18,7 +18,7 @@ import { loadState, type State } from './state-open.ts'
 import { StateReads } from './state-reads.ts'
 import { closedKey, type Digest, digestOf, encodeMark, encodeMeta } from './state-rows.ts'
 import { StateSnapshot } from './state-snapshot.ts'
-import { stretches } from './state-steps.ts'
+import { stretches, workOf } from './state-steps.ts'
 import { statusOf } from './state-stores.ts'
 import { realTime, type StateTime, Stretch } from './state-time.ts'
 import { readMeta, type Verified, type VerifyOptions, verify } from './state-verify.ts'
@@ -111,7 +111,7 @@ export class StateMachine implements StateReader {
       level: options.level,
       overlay: ledger.overlay,
       time: this.#time,
-      flushEveryMs: options.flushEveryMs ?? 5,
+      flushEveryMs: options.flushEveryMs ?? 50,
       lastBatch,
       durableIndex: meta.lastApplied,
       capture: () => this.#capture(),
@@ -208,17 +208,18 @@ export class StateMachine implements StateReader {
             level: this.#level,
             overlay: this.#ledger.overlay,
             known,
-            keptAfter: this.#history.oldest,
+            keepsRow: (record) => this.#history.wants(record),
             time: this.#time,
           }),
         )
         for (const step of steps) {
           if (step.type === 'begin') this.#checkUsable()
           if (step.type === 'begin') this.#writer.hold()
+          const work = workOf(step, found.rows)
           const answer = this.#applied.take(step, found)
           if (answer !== undefined) applied.push(answer)
           if (step.type === 'end') await this.#ended()
-          if (stretch.over) await stretch.pause()
+          if (stretch.isOverAfter(work)) await stretch.pause()
         }
       }
     } catch (error) {

@@ -3,7 +3,8 @@
 import assert from 'node:assert/strict'
 import type { Configuration } from '../raft/types.ts'
 import { asBuffer, seal, sealSize, unseal } from './record.ts'
-import { hashRow, hexOf } from './state-digest.ts'
+import { hashRow } from './row-hash.ts'
+import { hexOf } from './state-digest.ts'
 import type { Principal, StoreDefinition, Token } from './types.ts'
 
 // A row's key begins with its table. These are the replicated state: equal, byte for byte, on all members that have
@@ -69,7 +70,7 @@ export const loadingKey: Buffer = Buffer.from([localTable, 0x81])
 /** The history of changes (`state-history.ts`): its header, and the first bytes of the keys of its tables. */
 export const historyTables = {
   header: [localTable, 0x82],
-  /** revision u48, n u32 → the n-th change of a revision. */
+  /** revision u48, n u32 → changes that follow each other, up to the n-th of this revision. */
   events: [localTable, 0x83],
   /** revision u48, row key of a record → the record of that revision, which stands no more. */
   replaced: [localTable, 0x84],
@@ -87,20 +88,31 @@ export function unknownRanges(): readonly { readonly gte: Buffer; readonly lt?: 
 }
 
 export const maxStoreNumber = 0xffff_fffe
+const recordHeadSize = 1 + 4
 
 /** Where the record of a key lies. */
 export function recordKey(store: number, key: Uint8Array): Buffer {
   assert(store <= maxStoreNumber, 'A store number is a u32')
-  const row = Buffer.allocUnsafe(5 + key.length)
+  const row = Buffer.allocUnsafe(recordHeadSize + key.length)
   row[0] = tables.records
   row.writeUInt32BE(store, 1)
-  row.set(key, 5)
+  row.set(key, recordHeadSize)
   return row
+}
+
+/** Whether a record lies under this row key. */
+export function isRecord(rowKey: Uint8Array): boolean {
+  return rowKey[0] === tables.records
 }
 
 /** The user's key in a record's row key; a view into it. */
 export function keyOfRecord(rowKey: Uint8Array): Uint8Array {
-  return rowKey.subarray(5)
+  return rowKey.subarray(recordHeadSize)
+}
+
+/** How long it is. */
+export function keySizeOfRecord(rowKey: Uint8Array): number {
+  return rowKey.length - recordHeadSize
 }
 
 /** Bounds of the rows of all keys of a store that begin with these bytes. */
@@ -210,7 +222,7 @@ export type StoreRow = {
 }
 
 const jsonFormat = 1
-const metaFormat = 2
+const metaFormat = 3
 
 export const metaKey: Buffer = Buffer.from([tables.meta])
 

@@ -23,6 +23,8 @@ export type CommandStep = {
   readonly id: CommandId
   readonly index: number
   readonly command: Command
+  /** How many bytes it came in. */
+  readonly size: number
   /** Where its record lies; undefined when it has not one, or there is no such store. */
   readonly row: (RowPlace & { readonly store: OpenStore }) | undefined
   /** Where its idempotency key is remembered; undefined when it has none, or its token is unknown. */
@@ -44,6 +46,16 @@ export type Known = {
 /** Whether a command reads more than one record of its own, which then are read in a stretch that has no other command. */
 export function isAlone({ type }: Command): boolean {
   return type === 'deleteRange' || type === 'transaction' || type === 'expire' || type === 'collect'
+}
+
+/**
+ * How much work a step is, in bytes that are looked at: without end where its own bytes and what stands under its key do
+ * not tell.
+ */
+export function workOf(step: Step, rows: ReadonlyMap<string, Uint8Array | undefined>): number {
+  if (step.type !== 'command') return 0
+  if (isAlone(step.command) || step.command.type === 'restore') return Number.POSITIVE_INFINITY
+  return step.size + ((step.row && rows.get(step.row.name)?.length) ?? 0)
 }
 
 /** The commands after these may mean other stores or tokens. */
@@ -109,7 +121,8 @@ function* stepsOf(entry: Entry, known: Known): Generator<Step, void> {
       const command = decodeCommand(bytes)
       const row = recordOf(command, known)
       const memory = memoryOf(command, known)
-      yield { type: 'command', id: { peer, boot, number }, index: entry.index, command, row, memory }
+      const id = { peer, boot, number }
+      yield { type: 'command', id, index: entry.index, command, size: bytes.length, row, memory }
     }
   }
   yield { type: 'end', entry }

@@ -2,7 +2,8 @@
 
 import type { AbstractSnapshot } from 'abstract-level'
 import { decodeRecord, StateDamagedError } from './record.ts'
-import { hashRow, RowSum } from './state-digest.ts'
+import { hashRow } from './row-hash.ts'
+import { RowSum } from './state-digest.ts'
 import { decodeIdempotencyKey } from './state-idempotency.ts'
 import { decodeOutcomes } from './state-origins.ts'
 import {

@@ -193,7 +193,7 @@ export async function writeBatch(level: StateLevel, rows: readonly Row[], time: 
   for (const { key, value } of rows) {
     if (value === undefined) batch.del(key)
     else batch.put(key, value)
-    if (stretch.over) await stretch.pause()
+    if (stretch.isOverAfter(value?.length ?? 0)) await stretch.pause()
   }
   try {
     await batch.write(synced)

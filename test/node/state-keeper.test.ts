@@ -106,7 +106,8 @@ describe('a node that was stopped uncleanly', () => {
     await town.start(follower)
     expect(town.node(follower).unreadiness()).not.toEqual([])
     await town.ready()
-    expect(await town.level(follower).get(key)).toBeDefined()
+    // LevelDB follows behind what is served.
+    await expect.poll(() => town.level(follower).get(key), { timeout: 5000 }).toBeDefined()
     expect(await town.holds(follower)).toEqual(await town.holds(leader))
   })
 })

@@ -4,6 +4,7 @@ import { setImmediate as turn } from 'node:timers/promises'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type { Position } from '../../src/store/state-changes.ts'
+import { keptValueBytes } from '../../src/store/state-history.ts'
 import { StateLoader } from '../../src/store/state-loader.ts'
 import { historyTables } from '../../src/store/state-rows.ts'
 import type { Command } from '../../src/store/types.ts'
@@ -95,6 +96,7 @@ describe('the history', () => {
         await using workshop = new Workshop()
         const bytesKept = [700, 3000, 1_000_000][seed % 3] ?? 0
         const bed = await WatchBed.make(workshop, {
+          founding: { ...founding, valueBytes: 2 * keptValueBytes },
           history: { ageMs: 1e9, bytes: bytesKept },
           flushEveryMs: seed % 2,
         })
@@ -156,10 +158,16 @@ type Step =
   | { readonly type: 'cut'; readonly client: number }
   | { readonly type: 'restart' }
 
+/** Values that events keep, and larger ones that they do not. */
+const text = fc.oneof(
+  { weight: 3, arbitrary: fc.string({ maxLength: 8 }) },
+  { weight: 1, arbitrary: fc.nat(99).map((n) => `${n}`.padEnd(keptValueBytes + 1, '.')) },
+)
+
 const command = fc.oneof(
   {
     weight: 3,
-    arbitrary: fc.tuple(keyName, fc.string({ maxLength: 8 })).map(([key, value]) => set(key, value)),
+    arbitrary: fc.tuple(keyName, text).map(([key, value]) => set(key, value)),
   },
   { weight: 1, arbitrary: keyName.map((key) => del(key)) },
 )

@@ -313,7 +313,7 @@ export const variants: readonly Variant[] = [
     name: 'sends snapshots without sessions and idempotency keys',
     edits: [
       {
-        file: 'store/state-digest.ts',
+        file: 'store/row-hash.ts',
         find: 'export function hashRow(key: Uint8Array, value: Uint8Array): RowHash {\n',
         replace: `export function hashRow(key: Uint8Array, value: Uint8Array): RowHash {
   if (key[0] === 0x06 || key[0] === 0x07) return [0, 0, 0, 0]

@@ -134,11 +134,11 @@ describe('being closed', () => {
     let closing: Promise<void> | undefined
     const time = {
       ...realTime,
-      // Every step takes long, so that there is a turn of others after each.
+      // Every step takes long, so that there is a turn of others at every look at the clock.
       now: () => (clock += 10),
       turn: async () => {
         turns += 1
-        if (turns === 1500) closing = state.close()
+        if (turns === 100) closing = state.close()
       },
     }
     const { state } = await workshop.open(level, { time })

@@ -2,9 +2,13 @@
 
 import { describe, expect, it } from 'vitest'
 import { StateDamagedError } from '../../src/store/record.ts'
+import { keptValueBytes } from '../../src/store/state-history.ts'
 import type { HistoryPage } from '../../src/store/state-history-read.ts'
+import { rangeOf } from '../../src/store/state-history-rows.ts'
 import { historyTables } from '../../src/store/state-rows.ts'
 import { backends, del, founding, type Machine, memory, set, Workshop } from './state-fixtures.ts'
+
+const withLargeValues = { ...founding, valueBytes: 4 * 1024 * 1024 }
 
 async function all<T>(pages: AsyncIterable<T>): Promise<readonly T[]> {
   const found: T[] = []
@@ -44,6 +48,27 @@ describe.each(backends)('the history on $name', ({ make }) => {
     expect((await read(machine, { after: 3, values: false })).flatMap(text)).toEqual(['delete b', 'set b'])
   })
 
+  it('has large values too, whether they stand or not, and many events in few rows', async () => {
+    await using workshop = new Workshop()
+    const level = await (await make(workshop)).open()
+    const machine = await workshop.open(level, { founding: withLargeValues })
+    const large = (digit: string) => digit.repeat(keptValueBytes + 1)
+    const names = Array.from({ length: 100 }, (_, n) => `key ${n}`)
+    await machine.run(set('a', large('1')), set('b', large('2')), ...names.map((name) => set(name, 'small')))
+    await machine.run(set('a', large('3')), del('b'), ...names.map((name) => set(name, large('4'))))
+    expect((await read(machine)).flatMap(text)).toEqual([
+      `set a ${large('1')}`,
+      `set b ${large('2')}`,
+      ...names.map((name) => `set ${name} small`),
+      `set a ${large('3')}`,
+      'delete b',
+      ...names.map((name) => `set ${name} ${large('4')}`),
+    ])
+    const rows = await level.values(rangeOf(historyTables.events, 0, machine.state.revision)).all()
+    expect(rows.length).toBeLessThan(5)
+    expect(rows.reduce((sum, row) => sum + row.length, 0)).toBeLessThan(20 * keptValueBytes)
+  })
+
   it('lets go of what is old, and clears it, while it is read as it was', async () => {
     await using workshop = new Workshop()
     const level = await (await make(workshop)).open()
@@ -69,8 +94,7 @@ describe.each(backends)('the history on $name', ({ make }) => {
 
 it('reads values a mebibyte at a time, and says how far each part goes', async () => {
   await using workshop = new Workshop()
-  const large = { ...founding, valueBytes: 4 * 1024 * 1024 }
-  const machine = await workshop.open(await memory(), { founding: large })
+  const machine = await workshop.open(await memory(), { founding: withLargeValues })
   const value = Buffer.alloc(700 * 1024, 'v')
   await machine.run(...['a', 'b', 'c'].map((key) => set(key, value)))
   const read3 = await read(machine)
@@ -88,10 +112,10 @@ it.each([
 ])('finds damage to %s when it is read, and ends the state with it', async (_, table) => {
   await using workshop = new Workshop()
   const level = await memory()
-  const machine = await workshop.open(level)
-  await machine.run(set('a', '1'), set('a', '2'))
+  const machine = await workshop.open(level, { founding: withLargeValues })
+  await machine.run(set('a', Buffer.alloc(keptValueBytes + 1)), set('a', '2'))
   await machine.state.flush()
-  const [row] = await level.iterator({ gte: Buffer.from(table), limit: 1 }).all()
+  const [row] = await level.iterator({ ...rangeOf(table, 0, 2), limit: 1 }).all()
   if (row === undefined) throw new Error('there is none')
   const [key, value] = row
   const flipped = Buffer.from(value)
