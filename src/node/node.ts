@@ -7,6 +7,7 @@ import type { RaftStatus } from '../raft/raft.ts'
 import type { MemberId } from '../raft/types.ts'
 import { isGrowing } from '../store/commands.ts'
 import type { Disk } from '../store/disk.ts'
+import type { LevelFiles } from '../store/level-files.ts'
 import type { StateFailure } from '../store/state-failure.ts'
 import type { StateMachine } from '../store/state-machine.ts'
 import type { StateTime } from '../store/state-time.ts'
@@ -50,6 +51,8 @@ export type NodeParts = {
   readonly data: string
   readonly disk: Disk
   readonly openLevel: (directory: string) => Promise<StateLevel>
+  /** See `StorageOptions`. */
+  readonly checkFiles?: (directory: string) => Promise<LevelFiles>
   readonly transport: Transport
   readonly surroundings: Surroundings
   /** Milliseconds since the epoch. */
@@ -217,6 +220,7 @@ export class Node implements NodeSurface {
       directory: parts.data,
       self: parts.transport.self,
       openLevel: parts.openLevel,
+      checkFiles: parts.checkFiles,
       now: parts.clock,
       elapsed: parts.surroundings.now,
       drawSalt: parts.drawSalt,

@@ -3,6 +3,7 @@
 import { mkdir, statfs } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Logger } from 'pino'
+import { checkLevelFiles } from '../store/level-files.ts'
 import { realDisk } from '../store/real-disk.ts'
 import { openLevel } from '../store/state-open.ts'
 import { Libp2pTransport } from './libp2p.ts'
@@ -31,6 +32,7 @@ export async function openNode(options: OpenOptions): Promise<Node> {
     data,
     disk: realDisk,
     openLevel,
+    checkFiles: (directory) => checkLevelFiles(realDisk, directory),
     transport: new Libp2pTransport({ key, listen, hello }),
     surroundings: {
       now: () => performance.now(),

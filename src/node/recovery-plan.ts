@@ -21,6 +21,7 @@ import type { Founding } from '../store/types.ts'
 import { LogError, Wal } from '../store/wal.ts'
 import type { Start } from '../store/wal-options.ts'
 import { listSegments } from '../store/wal-segment.ts'
+import { forgetProof } from './state-proof.ts'
 
 export type RecoveryPlan = {
   /** Of the new cluster: its configuration has this node alone. */
@@ -85,6 +86,7 @@ export async function finishRecovery(options: FinishOptions): Promise<void> {
     )
   }
   const { founding, base, term, boot, aside } = stored
+  await forgetProof(disk, directory)
   const { clusterId, configuration } = founding
   if (!(await isBegun(log, clusterId))) {
     if ((await listSegments(disk, log.directory)).segments.length > 0) {

@@ -13,6 +13,7 @@ import { LogError } from '../store/wal.ts'
 import { recover as readLog } from '../store/wal-recovery.ts'
 import { type Salvaged, salvageLog } from '../store/wal-segment.ts'
 import { nextAside, type RecoveryPlan, writePlan } from './recovery-plan.ts'
+import { forgetProof } from './state-proof.ts'
 import { Storage, type StorageOptions } from './storage.ts'
 
 export type RecoveryPlace = Pick<
@@ -132,6 +133,7 @@ function check(
 /** The first of these states of which the first row can be read, unless it is known to be damaged. */
 async function readState(place: RecoveryPlace, names: readonly string[]): Promise<FoundState> {
   const { disk, directory, openLevel } = place
+  await forgetProof(disk, directory)
   const condemned = await readSmallFile(disk, join(directory, 'stateless'))
   let why = `There is no state in ${directory}.`
   for (const name of names) {

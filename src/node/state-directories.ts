@@ -1,7 +1,6 @@
 // The LevelDB directories of a node, `state-<n>`: which there are, what comes next, and how one is opened or let go.
 
 import { join } from 'node:path'
-import type { Disk } from '../store/disk.ts'
 import { StateDamagedError } from '../store/record.ts'
 import type { StateFailure } from '../store/state-failure.ts'
 import { StateMachine } from '../store/state-machine.ts'
@@ -9,11 +8,9 @@ import { decodeMeta, type Meta, metaKey } from '../store/state-rows.ts'
 import type { StateTime } from '../store/state-time.ts'
 import type { StateLevel } from '../store/state-writer.ts'
 import type { Founding } from '../store/types.ts'
+import { forgetProof, type Proof, proveState, recordReading, type StateProofOptions } from './state-proof.ts'
 
-export type StateDirectoriesOptions = {
-  readonly disk: Disk
-  /** The node's data directory. */
-  readonly directory: string
+export type StateDirectoriesOptions = StateProofOptions & {
   readonly openLevel: (directory: string) => Promise<StateLevel>
   /** For the state machines; the real one unless given. */
   readonly stateTime?: StateTime | undefined
@@ -32,6 +29,8 @@ export class StateDirectories {
   readonly #options: StateDirectoriesOptions
   /** No number is used twice in a life, even of a directory that is gone. */
   #highest = -1
+  /** Of the state that was opened last. */
+  #proof: { readonly name: string; readonly proof: Proof } | undefined
 
   constructor(options: StateDirectoriesOptions) {
     this.#options = options
@@ -53,12 +52,23 @@ export class StateDirectories {
     return `state-${this.#highest}`
   }
 
-  /** LevelDB in the directory of this name, made if it is not there. Rejects like `openLevel`. */
+  /** LevelDB in the directory of this name, made if it is not there: nothing is known of its rows. Rejects like `openLevel`. */
   async openLevel(name: string): Promise<StateLevel> {
-    const { disk, directory, openLevel, makeRoom } = this.#options
-    const path = join(directory, name)
-    await disk.makeDirectory(path)
+    const { disk, directory } = this.#options
+    await forgetProof(disk, directory, name)
+    await this.#makeDirectory(name)
+    return this.#openLevel(name)
+  }
+
+  async #makeDirectory(name: string): Promise<void> {
+    const { disk, directory } = this.#options
+    await disk.makeDirectory(join(directory, name))
     await disk.syncDirectory(directory)
+  }
+
+  async #openLevel(name: string): Promise<StateLevel> {
+    const { directory, openLevel, makeRoom } = this.#options
+    const path = join(directory, name)
     try {
       return await openLevel(path)
     } catch (error) {
@@ -76,7 +86,9 @@ export class StateDirectories {
   async open(name: string, founding: Founding): Promise<FoundState> {
     const { stateTime, onFailure } = this.#options
     try {
-      const level = await this.openLevel(name)
+      await this.#makeDirectory(name)
+      this.#proof = { name, proof: await proveState(this.#options, name) }
+      const level = await this.#openLevel(name)
       return {
         type: 'sound',
         name,
@@ -85,6 +97,23 @@ export class StateDirectories {
     } catch (error) {
       if (!(error instanceof StateDamagedError)) throw error
       return { type: 'damaged', name, why: error.message }
+    }
+  }
+
+  /** What is known of the rows of the state in this directory, as it was when it was opened. */
+  proof(name: string): Proof {
+    if (this.#proof?.name === name) return this.#proof.proof
+    return { type: 'unproven', why: 'it was not opened from its files' }
+  }
+
+  /** Makes durable that all rows of this state were read now and are whole. What cannot be kept costs time at the next start. */
+  async rowsRead(name: string): Promise<void> {
+    const { disk, directory, checkFiles, now, onNotice } = this.#options
+    if (checkFiles === undefined) return
+    try {
+      await recordReading(disk, directory, { directory: name, readAt: now() })
+    } catch (cause) {
+      onNotice(new Error('That all rows of the state are whole could not be written down.', { cause }))
     }
   }
 

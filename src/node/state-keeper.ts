@@ -46,6 +46,9 @@ export type StateKeeperOptions = {
 /** About a day, in milliseconds. */
 const scrubEveryMs = 86_400_000
 
+/** One that is overdue at a start waits about this long: the node has other things to do then, in milliseconds. */
+const scrubSoonMs = 300_000
+
 /** A scrub leaves the disk to others. */
 const scrubBytesPerSecond = 8 * 1024 * 1024
 
@@ -137,7 +140,16 @@ export class StateKeeper {
       this.#close(`its state is being repaired: ${storage.stateless?.why ?? 'it is not there'}`)
       this.#receiver.start()
     } else {
-      // After a clean stop too: a disk rots also while nobody reads it, and LevelDB takes a row whose key has rotted for absent.
+      // After a clean stop too the files or the rows were to be read: a disk rots also while nobody reads it, and LevelDB takes a row
+      // whose key has rotted for absent.
+      const { proof } = storage
+      if (proof.type === 'proven') {
+        this.#options.logger.info('the files of the state are what LevelDB wrote')
+        this.#scrubAt = this.#nextScrub(proof.readAgoMs)
+        this.#open(machine)
+        return
+      }
+      this.#options.logger.info({ why: proof.why }, 'every row of the state is being checked')
       this.#close('every row of its state is being checked after the start')
       this.#checking = true
       void this.#check(machine)
@@ -166,6 +178,8 @@ export class StateKeeper {
     this.#offered = undefined
     await this.#sender.close()
     const { machine } = await this.#options.storage.install(loaded)
+    // The receiver has read back all of its rows.
+    await this.#options.storage.rowsRead()
     this.#neededFrom = undefined
     this.#installed += 1
     this.#book.forgetOwn()
@@ -244,6 +258,7 @@ export class StateKeeper {
     const { logger, storage } = this.#options
     try {
       const { index, rows, bytes } = await machine.recompute({ bytesPerSecond: scrubBytesPerSecond })
+      if (storage.opened?.machine === machine) await storage.rowsRead()
       logger.info({ index, rows, bytes }, 'scrub: every row of the state is what was written')
     } catch (error) {
       // Damage has ended the state machine, whose owner was told; a state that was closed meanwhile is nobody's concern.
@@ -256,9 +271,9 @@ export class StateKeeper {
     }
   }
 
-  #nextScrub(): number {
+  #nextScrub(readAgoMs = 0): number {
     const { now, random } = this.#options.surroundings
-    return now() + scrubEveryMs * (0.9 + random() / 5)
+    return now() + Math.max(scrubEveryMs - readAgoMs, scrubSoonMs) * (0.9 + random() / 5)
   }
 
   // ── repair ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -345,6 +360,7 @@ export class StateKeeper {
       if (this.#stopped || storage.opened?.machine !== machine) return
       logger.info({ index, rows }, 'every row of the state is what was written')
       this.#open(machine)
+      await storage.rowsRead()
     } catch (error) {
       // A failure of the state machine has been told by itself.
       if (machine.failure === undefined && !this.#stopped) await this.#orEnd(Promise.reject(error))

@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { assert } from '../raft/assert.ts'
 import type { Configuration, HardState, MemberId, Position } from '../raft/types.ts'
 import type { Disk } from '../store/disk.ts'
+import type { LevelFiles } from '../store/level-files.ts'
 import { StateDamagedError } from '../store/record.ts'
 import { Reserve } from '../store/reserve.ts'
 import { readSmallFile, removeSmallFile, writeSmallFile } from '../store/small-file.ts'
@@ -24,6 +25,7 @@ import { LostLog, type Rebuilding } from './lost-log.ts'
 import { finishRecovery } from './recovery-plan.ts'
 import { type Repair, Repairs } from './repairs.ts'
 import { type FoundState, numberOf, StateDirectories } from './state-directories.ts'
+import type { Proof } from './state-proof.ts'
 import type { Membership } from './transport.ts'
 
 /** What a node is told that joins a cluster, or that has to be told which it is of. */
@@ -36,6 +38,8 @@ export type StorageOptions = {
   readonly self: MemberId
   /** Opens the LevelDB of this directory, which locks it against other processes. */
   readonly openLevel: (directory: string) => Promise<StateLevel>
+  /** Looks at the files of a LevelDB before it is opened; without it every row is read after each start. */
+  readonly checkFiles?: ((directory: string) => Promise<LevelFiles>) | undefined
   /** Milliseconds since the epoch. */
   readonly now: () => number
   /** For the log; see `Wal.open`. */
@@ -94,7 +98,7 @@ export class Storage {
   #beginning: Promise<void> | undefined
 
   private constructor(options: StorageOptions) {
-    const { disk, directory, openLevel, stateTime, onFailure, onNotice } = options
+    const { disk, directory, openLevel, checkFiles, now, stateTime, onFailure, onNotice } = options
     this.#options = options
     this.#log = join(directory, 'log')
     this.reserve = new Reserve({
@@ -107,6 +111,8 @@ export class Storage {
       disk,
       directory,
       openLevel,
+      checkFiles,
+      now,
       stateTime,
       onFailure,
       onNotice,
@@ -145,6 +151,18 @@ export class Storage {
   /** Log and state, once the node is founded and both are sound. */
   get opened(): Opened | undefined {
     return this.#opened
+  }
+
+  /** What was known of the rows of the state before it was opened. */
+  get proof(): Proof {
+    assert(this.#opened !== undefined, 'what is known of a state is asked once it is open')
+    return this.#states.proof(this.#opened.wal.base.directory)
+  }
+
+  /** All rows of the state that is open were read now, and came to its digest. */
+  async rowsRead(): Promise<void> {
+    if (this.#opened === undefined) return
+    await this.#states.rowsRead(this.#opened.wal.base.directory)
   }
 
   /** The log alone, while the state is damaged. */

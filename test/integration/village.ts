@@ -10,6 +10,7 @@ import { expect } from 'vitest'
 import { Libp2pTransport } from '../../src/node/libp2p.ts'
 import { Node } from '../../src/node/node.ts'
 import { generatePeerKey, type PeerKey } from '../../src/node/peer-key.ts'
+import { checkLevelFiles } from '../../src/store/level-files.ts'
 import { realDisk } from '../../src/store/real-disk.ts'
 import { openLevel } from '../../src/store/state-open.ts'
 import { changeThrough, readThrough } from '../node/errands.ts'
@@ -100,6 +101,7 @@ export class Village implements AsyncDisposable {
         data,
         disk: realDisk,
         openLevel,
+        checkFiles: (directory) => checkLevelFiles(realDisk, directory),
         transport: new Libp2pTransport({ key, listen: p2p, hello: { clusterId: undefined, id, boot: 0 } }),
         surroundings: {
           now: () => performance.now() + this.#ahead,

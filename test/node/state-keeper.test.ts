@@ -2,6 +2,7 @@
 
 import { setTimeout as delay } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
+import type { LevelFiles } from '../../src/store/level-files.ts'
 import { recordKey } from '../../src/store/state-rows.ts'
 import { Town } from './town.ts'
 
@@ -109,5 +110,32 @@ describe('a node that was stopped uncleanly', () => {
     // LevelDB follows behind what is served.
     await expect.poll(() => town.level(follower).get(key), { timeout: 5000 }).toBeDefined()
     expect(await town.holds(follower)).toEqual(await town.holds(leader))
+  })
+})
+
+describe('a node whose files are whole', () => {
+  it('serves at once from rows that it has read before, and only then', async () => {
+    let files: LevelFiles = { type: 'whole', bytes: 1 }
+    await using town = await Town.start({ seed: 45, parts: { checkFiles: async () => files } })
+    const { leader, follower } = await cast(town)
+    await fill(town, 5)
+    const { replica } = inside(town, leader)
+    await until(
+      () => inside(town, follower).machine.durableIndex === replica.raft.log.lastIndex,
+      'the rows are written',
+    )
+    await town.crash(follower)
+    // What LevelDB itself has taken over from a block that had rotted while it ran: no file shows it.
+    const key = recordKey(1, Buffer.from('key-3'))
+    await town.level(follower).damage([{ type: 'del', key }])
+    await town.start(follower)
+    await town.ready()
+    expect(await town.get(follower, 'key-3')).toBeUndefined()
+
+    await town.crash(follower)
+    files = { type: 'unproven', why: 'the log ends within a record' }
+    await town.start(follower)
+    await town.ready()
+    expect(await town.get(follower, 'key-3')).toBe('3'.padEnd(200))
   })
 })

@@ -3,6 +3,7 @@
 import { describe, expect, it } from 'vitest'
 import { Storage } from '../../src/node/storage.ts'
 import type { Entry } from '../../src/raft/types.ts'
+import type { LevelFiles } from '../../src/store/level-files.ts'
 import { StateDamagedError } from '../../src/store/record.ts'
 import { StateMachine } from '../../src/store/state-machine.ts'
 import { MemoryDisk } from '../store/memory-disk.ts'
@@ -19,6 +20,10 @@ class Place {
   readonly notices: string[] = []
   /** Directories whose LevelDB says that it is damaged. */
   readonly damaged = new Set<string>()
+  /** What a look at the files of a LevelDB comes to; nobody looks unless given. */
+  files: LevelFiles | undefined
+  /** Told when LevelDB opens a state. */
+  onOpen = async (): Promise<void> => {}
   now = 1_800_000_000_000
   #states = new Map<object, MemoryState>()
 
@@ -37,12 +42,14 @@ class Place {
       openLevel: async (directory) => {
         if (this.damaged.has(directory))
           throw new StateDamagedError(`The state in ${directory} is damaged: so it is.`)
+        if (directory.includes('state-')) await this.onOpen()
         const place = this.disk.directoryAt(directory)
         const state = this.#states.get(place) ?? new MemoryState()
         this.#states.set(place, state)
         await state.open()
         return state
       },
+      checkFiles: this.files && (async () => this.files ?? { type: 'unproven', why: 'nobody looks' }),
       now: () => this.now,
       segmentBytes: 4096,
       reserveBytes: 4096,
@@ -362,6 +369,78 @@ describe('a damaged state', () => {
     await storage.loseState('The digest of n2 is another than that of n1 and n3.')
     await storage.close()
     expect(open(await place.open()).wal.base.directory).toBe('state-1')
+  })
+})
+
+describe('a state whose files are whole', () => {
+  const whole: LevelFiles = { type: 'whole', bytes: 1 }
+  const torn: LevelFiles = { type: 'unproven', why: 'the log ends within a record' }
+
+  it('is proven once all its rows were read, and says at later starts how long ago that was', async () => {
+    const { place } = await aged()
+    place.files = whole
+    const storage = await place.open()
+    expect(storage.proof).toEqual({ type: 'unproven', why: 'its rows were not read since this node has it' })
+    await storage.rowsRead()
+    await storage.close()
+    await place.losePower()
+    place.now += hour
+    const again = await place.open()
+    expect(again.proof).toEqual({ type: 'proven', readAgoMs: hour })
+    await again.close()
+    expect((await place.open()).proof).toEqual({ type: 'proven', readAgoMs: hour })
+  })
+
+  it('has to be read again from before LevelDB opens files that are not whole, whatever it makes of them', async () => {
+    const { place } = await aged()
+    place.files = whole
+    const storage = await place.open()
+    await storage.rowsRead()
+    await storage.close()
+    place.files = torn
+    // The power is lost while LevelDB opens.
+    place.onOpen = async () => {
+      await place.losePower()
+      throw new Error('the power is lost')
+    }
+    await expect(place.open()).rejects.toThrow('the power is lost')
+    place.onOpen = async () => {}
+    place.files = whole
+    const after = await place.open()
+    expect(after.proof.type).toBe('unproven')
+    await after.rowsRead()
+    await after.close()
+    expect((await place.open()).proof.type).toBe('proven')
+  })
+
+  it('proves nothing of another directory, nor to who cannot look at files', async () => {
+    const { place } = await aged()
+    place.files = whole
+    const storage = await place.open()
+    await storage.rowsRead()
+    await storage.loseState('The digest of n2 is another than that of n1 and n3.')
+    await storage.close()
+    const replayed = await place.open()
+    expect(open(replayed).wal.base.directory).toBe('state-1')
+    expect(replayed.proof.type).toBe('unproven')
+    await replayed.rowsRead()
+    await replayed.close()
+    place.files = undefined
+    const blind = await place.open()
+    expect(blind.proof.type).toBe('unproven')
+    await blind.close()
+    place.files = whole
+    expect((await place.open()).proof.type).toBe('unproven')
+  })
+
+  it('is damaged without a look at its rows where one of its files is', async () => {
+    const { place } = await aged()
+    place.files = whole
+    const storage = await place.open()
+    await storage.rowsRead()
+    await storage.close()
+    place.files = { type: 'damaged', why: '000005.ldb: the block at 0 fails its checksum' }
+    await expect(place.open()).rejects.toThrow('000005.ldb: the block at 0 fails its checksum')
   })
 })
 

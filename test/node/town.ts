@@ -21,7 +21,7 @@ export type TownOptions = {
   /** False makes every sync a lie, of log and state. */
   readonly syncs?: boolean
   /** How much of its log a node keeps, and in pieces of which size. */
-  readonly parts?: Pick<NodeParts, 'segmentBytes' | 'keepBytes'>
+  readonly parts?: Pick<NodeParts, 'segmentBytes' | 'keepBytes' | 'checkFiles'>
   /** What it is founded with, beside or instead of what every town has. */
   readonly founding?: Partial<Pick<NodeSettings, 'stores' | 'tokens' | 'valueBytes'>>
 }

@@ -5,6 +5,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Entry } from '../../src/raft/types.ts'
+import { checkLevelFiles } from '../../src/store/level-files.ts'
+import { realDisk } from '../../src/store/real-disk.ts'
 import { StateDamagedError } from '../../src/store/record.ts'
 import { failureOf } from '../../src/store/state-failure.ts'
 import { openLevel } from '../../src/store/state-open.ts'
@@ -59,6 +61,14 @@ async function find(tamper: (directory: string) => Promise<void>): Promise<Findi
   const directory = await workshop.directory()
   await cp(whole, directory, { recursive: true })
   await tamper(directory)
+  const files = await checkLevelFiles(realDisk, directory)
+  const found = await findByRows(workshop, directory)
+  // Rows may be whole where the files are not; never the other way round.
+  if (files.type === 'whole') expect(['whole', 'whole once the log was applied']).toContain(found)
+  return found
+}
+
+async function findByRows(workshop: Workshop, directory: string): Promise<Finding> {
   let opened: Awaited<ReturnType<typeof workshop.open>>
   const level = await openLevel(directory).catch((error: unknown) => error as Error)
   if (level instanceof Error) {
