@@ -10,6 +10,7 @@ import { peerKeyPath, readPeerKey } from '../node/peer-key.ts'
 import { type NodeSettings, settingsOf } from '../node/settings.ts'
 import { checkListening, tcpAddress } from './ports.ts'
 import { refuseRunning, runService, type Service } from './service.ts'
+import { boundYoungGeneration, collectGarbage } from './young-generation.ts'
 
 export type StartOptions = {
   readonly config: string
@@ -90,6 +91,8 @@ async function begin(options: {
       openToLoopback: config.http.openToLoopback,
       logger,
     })
+    collectGarbage()
+    boundYoungGeneration()
     await api.listen(own.listen.http)
   } catch (error) {
     await node.stop()

@@ -78,7 +78,7 @@ const bounds = {
   waitingBytes: 32 * MiB,
   unappliedBytes: 32 * MiB,
   applyBytes: 4 * MiB,
-  cacheBytes: 64 * MiB,
+  cacheBytes: 16 * MiB,
   waitingReads: 100_000,
 } as const
 
