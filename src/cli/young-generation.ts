@@ -13,7 +13,7 @@ import { runInNewContext } from 'node:vm'
 const mostBytes = 16 * 1024 * 1024
 
 /** Collections within a second that call for more room. */
-const busy = 30
+const busy = 10
 
 /** To be called before the program is loaded: until `boundYoungGeneration` it does not grow at all. */
 export function holdYoungGeneration(): void {
