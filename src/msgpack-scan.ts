@@ -111,17 +111,29 @@ function scanItems(
   return offset
 }
 
+const proto = Buffer.from('__proto__')
+
 function isProto(source: Buffer, token: number, text: { readonly offset: number; readonly end: number }) {
   const head = token <= 0xbf ? 1 : token === 0xd9 ? 2 : token === 0xda ? 3 : 5
-  return source.toString('latin1', text.offset + head, text.end) === '__proto__'
+  const start = text.offset + head
+  // Nearly every field is told by its length.
+  return text.end - start === proto.length && proto.compare(source, start, text.end) === 0
 }
+
+/** Text up to this is looked at byte by byte: by then asking whether it is UTF-8 would take longer. */
+const shortText = 64
 
 function scanText(scan: Scan, start: number, length: number): number {
   const end = skip(scan, start, length)
-  if (scan.rules.strictText === true && !isUtf8(scan.source.subarray(start, end))) {
-    throw scan.rules.refuse('text that is no UTF-8')
-  }
+  if (scan.rules.strictText !== true || isShortAscii(scan.source, start, end)) return end
+  if (!isUtf8(scan.source.subarray(start, end))) throw scan.rules.refuse('text that is no UTF-8')
   return end
+}
+
+function isShortAscii(source: Buffer, start: number, end: number): boolean {
+  if (end - start > shortText) return false
+  for (let at = start; at < end; at++) if ((source[at] ?? 0x80) >= 0x80) return false
+  return true
 }
 
 function byteAt({ source, rules }: Scan, offset: number): number {
