@@ -152,15 +152,22 @@ function isPacked({ headers }: Answer): boolean {
 }
 
 /**
- * The answers of a batch, one for each of its operations. An answer that is none of a batch stands for each of them; one that
- * cannot be read throws.
+ * Hands out the answers of a batch, one for each of its operations. An answer that is none of a batch stands for each of them;
+ * one that cannot be read throws, before anything is handed out.
  */
-export function unpackBatch(answer: Answer, count: number): readonly Answer[] {
-  if (answer.status !== 200) return Array.from({ length: count }, () => answer)
+export function unpackBatch(answer: Answer, count: number, each: (own: Answer, at: number) => void): void {
+  if (answer.status !== 200) {
+    for (let at = 0; at < count; at += 1) each(answer, at)
+    return
+  }
+  const { headers, body, draining, endpoint } = answer
   const results = list(fields(bodyOf(answer)), 'results')
   if (results.length !== count)
     throw new Error(`a batch of ${count} was answered with ${results.length} results`)
-  return results.map((result) => ({ ...answer, status: number(result, 'status'), result }))
+  const statuses = results.map((result) => number(result, 'status'))
+  for (const [at, result] of results.entries()) {
+    each({ status: statuses[at] ?? 0, headers, body, draining, endpoint, result }, at)
+  }
 }
 
 /** The revision in an ETag. Compressing proxies put `W/` before it, which means nothing here. */
@@ -173,8 +180,12 @@ export function readRevision(answer: Answer): number {
 }
 
 export function fields(value: unknown): Fields {
-  if (typeof value !== 'object' || value === null) throw new Error('an object was expected')
-  return { ...value }
+  if (!isFields(value)) throw new Error('an object was expected')
+  return value
+}
+
+function isFields(value: unknown): value is Fields {
+  return typeof value === 'object' && value !== null
 }
 
 export function list(from: Fields, name: string): readonly Fields[] {

@@ -52,6 +52,15 @@ export class Endpoints {
     return this.#addresses.length
   }
 
+  /** The one that comes first, while none stands behind the others; undefined while some do. */
+  undisputed(now: number): string | undefined {
+    if (this.#penalties.size > 0) {
+      for (const [address, until] of this.#penalties) if (until <= now) this.#penalties.delete(address)
+      if (this.#penalties.size > 0) return undefined
+    }
+    return this.#addresses[this.#current]
+  }
+
   /** All of them, best first. `now` is on the clock of `performance.now()`. */
   ordered(now: number): readonly string[] {
     const rotated = [...this.#addresses.slice(this.#current), ...this.#addresses.slice(0, this.#current)]
@@ -75,6 +84,7 @@ export class Endpoints {
 
   /** It answered, and is the one to ask next. */
   prefer(address: string): void {
+    if (this.#penalties.size === 0 && address === this.#addresses[this.#current]) return
     this.#penalties.delete(address)
     this.#current = Math.max(0, this.#addresses.indexOf(address))
   }

@@ -6,8 +6,9 @@ import { readCluster, readSession } from './answers.ts'
 import { Discovery } from './discovery.ts'
 import { Endpoints } from './endpoints.ts'
 import type { SingleOperation } from './operations.ts'
-import { type HttpRequest, Packer, type Trip } from './packer.ts'
+import { type Load, Packer } from './packer.ts'
 import { KeyPerWrite, type Place, type Places, WriteSession } from './session.ts'
+import type { Delivery, HttpRequest, Trip } from './shipment.ts'
 import { sleep } from './sleep.ts'
 import {
   type Answer,
@@ -32,10 +33,9 @@ export type ApiRequest = Asking & {
 }
 
 type Asking =
-  /** `streams`: a 2xx has its body in `stream`, to be read on after the call has ended. */
-  | (HttpRequest & { readonly streams?: true })
-  /** An operation that may travel with others. `single` is its own route; undefined where its key fits into no URL. */
-  | { readonly operation: SingleOperation; readonly single: HttpRequest | undefined }
+  | (HttpRequest & { readonly operation?: never })
+  /** An operation that may travel with others. `single` makes its own route; undefined where its key fits into no URL. */
+  | { readonly operation: SingleOperation; readonly single: () => HttpRequest | undefined }
 
 const firstPauseMs = 25
 const longestPauseMs = 1000
@@ -46,8 +46,8 @@ const leastAttemptMs = 20
 type Call = {
   readonly request: ApiRequest
   readonly deadline: number
-  /** Per endpoint: how often it failed in this call, and when it may be asked again. */
-  readonly tried: Map<string, { readonly failures: number; readonly notBefore: number }>
+  /** Per endpoint: how often it failed in this call, and when it may be asked again. Undefined before the first failure. */
+  tried: Map<string, { readonly failures: number; readonly notBefore: number }> | undefined
   pausedUntil: number
   lastError: TrivetError | undefined
   /** Of a write that goes through the session, once it has one. */
@@ -122,7 +122,7 @@ export class Requester {
     const call: Call = {
       request,
       deadline: performance.now() + this.#timeoutMs,
-      tried: new Map(),
+      tried: undefined,
       pausedUntil: 0,
       lastError: undefined,
       place: undefined,
@@ -137,9 +137,11 @@ export class Requester {
 
   async #try(call: Call): Promise<Answer> {
     for (;;) {
-      const endpoint = await this.#ready(call).catch((error: unknown) => {
-        throw givenUp(call, error)
-      })
+      const endpoint =
+        this.#readyNow(call) ??
+        (await this.#ready(call).catch((error: unknown) => {
+          throw givenUp(call, error)
+        }))
       const verdict = await this.#attempt(call, endpoint)
       if (verdict.type === 'retry' || (verdict.type === 'failed' && verdict.suspect))
         this.#discovery?.trouble()
@@ -167,6 +169,14 @@ export class Requester {
     }
   }
 
+  /** What most calls find at once: a place in the session, and an endpoint that gave no trouble. */
+  #readyNow(call: Call): string | undefined {
+    if (call.tried !== undefined) return undefined
+    if (call.request.effect === 'once') call.place ??= this.#places.now()
+    if (call.request.effect === 'once' && call.place === undefined) return undefined
+    return this.#endpoints.undisputed(performance.now())
+  }
+
   /** Waits for the next try: for a place in the session, and for an endpoint that may be asked. */
   async #ready(call: Call): Promise<string> {
     const { request, deadline } = call
@@ -182,7 +192,7 @@ export class Requester {
   #next(call: Call): { endpoint: string; at: number } {
     const now = performance.now()
     const choices = this.#endpoints.ordered(now).map((endpoint) => {
-      const { failures, notBefore } = call.tried.get(endpoint) ?? { failures: 0, notBefore: 0 }
+      const { failures, notBefore } = call.tried?.get(endpoint) ?? { failures: 0, notBefore: 0 }
       return { endpoint, failures, at: Math.max(now, call.pausedUntil, notBefore) }
     })
     return choices.reduce((best, choice) =>
@@ -196,6 +206,7 @@ export class Requester {
     verdict: Pick<Extract<Verdict, { type: 'retry' }>, 'error' | 'pause' | 'everywhere'>,
   ): void {
     const now = performance.now()
+    call.tried ??= new Map()
     const failures = call.tried.get(endpoint)?.failures ?? 0
     const backOff = Math.min(longestPauseMs, firstPauseMs * 2 ** failures) * (0.5 + this.#random() / 2)
     const notBefore = now + verdict.pause + backOff
@@ -214,67 +225,55 @@ export class Requester {
     // What may be sent again is given up when it hangs, so that half of the time is kept for the other endpoints.
     const isOnly = request.effect === 'unguarded' || this.#endpoints.size === 1
     const patience = isOnly ? left : Math.min(left, Math.max(250, left / 2))
-    const aborter = new AbortController()
-    const cut = { by: undefined as 'caller' | 'time' | undefined }
-    const abort = (by: 'caller' | 'time'): void => {
-      cut.by ??= by
-      aborter.abort()
-    }
-    const onAbort = (): void => abort('caller')
-    const timers = [setTimeout(() => abort('time'), left), setTimeout(() => abort('time'), patience)]
-    const progress = { sent: false }
-    const trip: Trip = {
-      patience,
-      signal: aborter.signal,
-      onSent: () => {
-        progress.sent = true
-      },
-      onHeaders: () => clearTimeout(timers[1]),
-    }
-    request.signal?.addEventListener('abort', onAbort, { once: true })
-    try {
-      const exchange = this.#exchange(call, endpoint, trip)
-      // Raced, so that neither a token source nor a fetch that ignores signals holds a call past its deadline.
-      const answer = await Promise.race([exchange, rejection(aborter.signal)])
-      const verdict = judgeAnswer(answer, request.effect)
-      const sound = verdict.type === 'failed' ? !verdict.suspect : verdict.type !== 'retry'
-      if (answer.headers.get(fieldNames.draining) === 'true')
-        this.#endpoints.penalise(endpoint, performance.now())
-      else if (sound) this.#endpoints.prefer(endpoint)
-      return verdict
-    } catch (cause) {
-      if (cut.by === 'caller') {
-        const reason: unknown = request.signal?.reason
-        const unknown = request.effect !== 'none' && progress.sent
+    const { effect, signal } = request
+    const { place } = call
+    const delivery = await this.#packer.send({
+      endpoint,
+      effect,
+      place,
+      signal,
+      patience: start + patience,
+      deadline: start + left,
+      ...loadOf(request),
+    })
+    return this.#judge(delivery, { request, endpoint, start })
+  }
+
+  #judge(
+    delivery: Delivery,
+    {
+      request: { effect, signal },
+      endpoint,
+      start,
+    }: { readonly request: ApiRequest; readonly endpoint: string; readonly start: number },
+  ): Verdict {
+    switch (delivery.type) {
+      case 'answered': {
+        const { answer } = delivery
+        const verdict = judgeAnswer(answer, effect)
+        const sound = verdict.type === 'failed' ? !verdict.suspect : verdict.type !== 'retry'
+        if (answer.draining === true) this.#endpoints.penalise(endpoint, performance.now())
+        else if (sound) this.#endpoints.prefer(endpoint)
+        return verdict
+      }
+      case 'aborted': {
+        const reason: unknown = signal?.reason
+        const unknown = effect !== 'none' && delivery.sent
         const error = unknown ? unknownOutcome('it was aborted after it had been sent', reason) : reason
         return { type: 'failed', error, suspect: false, settled: false }
       }
-      if (cut.by === 'time')
-        return judgeSilence(progress.sent ? request.effect : 'none', endpoint, performance.now() - start)
-      if (!progress.sent) return { type: 'failed', error: cause, suspect: false, settled: false }
-      return judgeFailure(cause, request.effect, endpoint)
-    } finally {
-      for (const timer of timers) clearTimeout(timer)
-      request.signal?.removeEventListener('abort', onAbort)
+      case 'late':
+        return judgeSilence(delivery.sent ? effect : 'none', endpoint, performance.now() - start)
+      case 'failed':
+        if (!delivery.sent) return { type: 'failed', error: delivery.cause, suspect: false, settled: false }
+        return judgeFailure(delivery.cause, effect, endpoint)
+      default:
+        return delivery satisfies never
     }
-  }
-
-  #exchange({ request, place }: Call, endpoint: string, trip: Trip): Promise<Answer> {
-    if ('operation' in request) {
-      const { operation, single, effect } = request
-      return this.#packer.send({ endpoint, operation, single, effect, place, ...trip })
-    }
-    if (place === undefined) return this.#post(endpoint, request, trip)
-    const [name, value] = place.header()
-    return this.#post(endpoint, { ...request, headers: { ...request.headers, [name]: value } }, trip)
   }
 
   /** One exchange over HTTP. */
-  async #post(
-    endpoint: string,
-    request: HttpRequest & { readonly streams?: true },
-    trip: Trip,
-  ): Promise<Answer> {
+  async #post(endpoint: string, request: HttpRequest, trip: Trip): Promise<Answer> {
     const headers = new Headers(request.headers)
     const token = typeof this.#token === 'function' ? await this.#token() : this.#token
     if (token !== undefined) headers.set('Authorization', `Bearer ${checkToken(token)}`)
@@ -293,11 +292,18 @@ export class Requester {
     })
     trip.onHeaders()
     const { status } = response
-    const answer = { status, headers: response.headers, endpoint }
+    const draining = response.headers.get(fieldNames.draining) === 'true'
+    const answer = { status, headers: response.headers, draining, endpoint }
     if (request.streams === true && response.ok && response.body !== null)
       return { ...answer, body: new Uint8Array(0), stream: response.body }
     return { ...answer, body: new Uint8Array(await response.arrayBuffer()) }
   }
+}
+
+function loadOf(request: ApiRequest): Load {
+  if (request.operation === undefined) return { request }
+  const { operation, single } = request
+  return { operation, single }
 }
 
 /** What a call rejects with that ends so: once a try is in doubt, nothing that merely stops it is the whole truth. */
@@ -322,10 +328,4 @@ function checkToken(token: string): string {
       field: 'token',
     },
   )
-}
-
-function rejection(signal: AbortSignal): Promise<never> {
-  return new Promise((_, reject) => {
-    signal.addEventListener('abort', () => reject(signal.reason), { once: true })
-  })
 }

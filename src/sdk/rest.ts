@@ -32,7 +32,6 @@ import type {
   SingleOperation,
   TouchOperation,
 } from './operations.ts'
-import type { HttpRequest } from './packer.ts'
 import { keyPath, queryString, storePath } from './paths.ts'
 import type { Requester } from './requester.ts'
 import {
@@ -46,6 +45,7 @@ import {
   readTransacted,
   readWritten,
 } from './results.ts'
+import type { HttpRequest } from './shipment.ts'
 import type { CallOptions, Entry, KeysOptions, ReadOptions, WatchEvent, WatchOptions } from './types.ts'
 import { type Answer, problemError } from './verdict.ts'
 import { Watcher } from './watcher.ts'
@@ -70,34 +70,36 @@ export class RestBackend implements Backend {
 
   async set(operation: SetOperation & Conditions, options: CallOptions): Promise<Written> {
     const { value, contentType, ttl } = operation
-    const single = ofKey(operation, {
-      method: 'PUT',
-      query: { ttl },
-      headers: { 'Content-Type': contentType },
-      body: value,
-    })
+    const single = () =>
+      ofKey(operation, {
+        method: 'PUT',
+        query: { ttl },
+        headers: { 'Content-Type': contentType },
+        body: value,
+      })
     return readWritten(await this.#write(operation, single, options))
   }
 
   async delete(operation: DeleteOperation & Conditions, options: CallOptions): Promise<Deleted> {
-    return readDeleted(await this.#write(operation, ofKey(operation, { method: 'DELETE' }), options))
+    return readDeleted(await this.#write(operation, () => ofKey(operation, { method: 'DELETE' }), options))
   }
 
   async increment(operation: IncrementOperation & Conditions, options: CallOptions): Promise<Incremented> {
     const { delta, ttl } = operation
-    const single = ofKey(operation, {
-      method: 'POST',
-      verb: 'increment',
-      headers: { 'Content-Type': 'application/json' },
-      // As text also where a number would do: JSON's readers round beyond 2^53.
-      body: JSON.stringify({ delta: String(delta), ttl }),
-    })
+    const single = () =>
+      ofKey(operation, {
+        method: 'POST',
+        verb: 'increment',
+        headers: { 'Content-Type': 'application/json' },
+        // As text also where a number would do: JSON's readers round beyond 2^53.
+        body: JSON.stringify({ delta: String(delta), ttl }),
+      })
     return readIncremented(await this.#write(operation, single, options))
   }
 
   async touch(operation: TouchOperation & Conditions, options: CallOptions): Promise<Touched> {
     const { ttl } = operation
-    const single = ofKey(operation, { method: 'POST', verb: 'touch', query: { ttl } })
+    const single = () => ofKey(operation, { method: 'POST', verb: 'touch', query: { ttl } })
     const answer = await orMissing(this.#write(operation, single, options))
     return answer === undefined ? undefined : readTouched(answer)
   }
@@ -194,19 +196,19 @@ export class RestBackend implements Backend {
     operation: GetOperation | ExistsOperation,
     options: ReadOptions,
   ): Promise<Answer> {
-    const query = consistencyOf(options)
-    const single = ofKey(operation, { method, query })
     const { signal } = options
+    const single = () => ofKey(operation, { method, query: consistencyOf(options) })
     const plain = options.consistency !== 'stale' && options.minRevision === undefined
     if (plain) return this.#requester.send({ operation, single, effect: 'none', signal })
     // A batch has one consistency for all of its reads: what asks for another one goes alone.
-    if (single === undefined) throw notInUrl(operation.key)
-    return this.#requester.send({ ...single, effect: 'none', signal })
+    const alone = single()
+    if (alone === undefined) throw notInUrl(operation.key)
+    return this.#requester.send({ ...alone, effect: 'none', signal })
   }
 
   #write(
     operation: SingleOperation,
-    single: HttpRequest | undefined,
+    single: () => HttpRequest | undefined,
     { signal }: CallOptions,
   ): Promise<Answer> {
     return this.#requester.send({ operation, single, effect: 'once', signal })

@@ -10,26 +10,28 @@ const openWrites = 1024
 const longestIdleMs = 5 * 60_000
 
 /** What a write is sent under. */
-export type Place = {
+export interface Place {
   /** The header's name and value, to be asked for at each try: what is acknowledged grows. */
-  readonly header: () => readonly [name: string, value: string]
+  header(): readonly [name: string, value: string]
   /** Its number in a session, for one that travels with others of it; undefined where it has a key of its own. */
   readonly numbered: Numbered | undefined
   /** The write is answered, or given up: its outcome need not be kept. */
-  readonly end: () => void
+  end(): void
   /** The server does not know the session any more: other writes get places in a new one. */
-  readonly expired: () => void
+  expired(): void
 }
 
-type Numbered = {
+interface Numbered {
   readonly session: string
   readonly seq: number
   /** The header of several writes of the session, each of which has its own `seq` beside it. */
-  readonly header: () => readonly [name: string, value: string]
+  sharedHeader(): readonly [name: string, value: string]
 }
 
 /** Gives every write its place. */
 export interface Places {
+  /** A place at once; undefined where it has to be waited for. */
+  now(): Place | undefined
   take(wait: Wait): Promise<Place>
 }
 
@@ -39,6 +41,10 @@ export type Wait = { readonly deadline: number; readonly signal?: AbortSignal | 
 /** A key for each write: for a client of a few, whom a session would cost a round trip and the server ten minutes of memory. */
 export class KeyPerWrite implements Places {
   async take(): Promise<Place> {
+    return this.now()
+  }
+
+  now(): Place {
     const bytes = crypto.getRandomValues(new Uint8Array(16))
     const key = Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('')
     return {
@@ -54,10 +60,20 @@ export class KeyPerWrite implements Places {
 export class WriteSession implements Places {
   readonly #open: () => Promise<string>
   #current: Opened | undefined
+  readonly #expired = (session: Opened): void => {
+    if (this.#current === session) this.#current = undefined
+  }
 
   /** `open` asks the server for a session. Nothing is asked before the first write. */
   constructor(open: () => Promise<string>) {
     this.#open = open
+  }
+
+  /** Undefined while there is no session, or no room in it; also while others wait for that, who come first. */
+  now(): Place | undefined {
+    const session = this.#usable()
+    const seq = session.isWaitedFor ? undefined : session.next()
+    return seq === undefined ? undefined : this.#place(session, seq)
   }
 
   /**
@@ -80,18 +96,7 @@ export class WriteSession implements Places {
   }
 
   #place(session: Opened, seq: number): Place {
-    return {
-      header: () => [fieldNames.session, session.header(seq)],
-      numbered: {
-        session: session.id,
-        seq,
-        header: () => [fieldNames.session, session.sharedHeader()],
-      },
-      end: () => session.end(seq),
-      expired: () => {
-        if (this.#current === session) this.#current = undefined
-      },
-    }
+    return new SessionPlace(session, seq, this.#expired)
   }
 
   #usable(): Opened {
@@ -110,6 +115,43 @@ export class WriteSession implements Places {
   }
 }
 
+/** A number in a session. */
+class SessionPlace implements Place, Numbered {
+  readonly #session: Opened
+  readonly #expired: (session: Opened) => void
+  readonly seq: number
+
+  constructor(session: Opened, seq: number, expired: (session: Opened) => void) {
+    this.#session = session
+    this.#expired = expired
+    this.seq = seq
+  }
+
+  get numbered(): Numbered {
+    return this
+  }
+
+  get session(): string {
+    return this.#session.id
+  }
+
+  header(): readonly [name: string, value: string] {
+    return [fieldNames.session, this.#session.header(this.seq)]
+  }
+
+  sharedHeader(): readonly [name: string, value: string] {
+    return [fieldNames.session, this.#session.sharedHeader()]
+  }
+
+  end(): void {
+    this.#session.end(this.seq)
+  }
+
+  expired(): void {
+    this.#expired(this.#session)
+  }
+}
+
 /** How a wait ends: there may be room, time is over, or the session could not be opened. */
 type Turn = 'look' | 'late' | { readonly error: unknown }
 
@@ -117,8 +159,10 @@ type Turn = 'look' | 'late' | { readonly error: unknown }
 class Opened {
   #id: string | undefined
   #last = 0
+  /** Every number up to this one has ended. */
+  #acked = 0
   #usedAt = performance.now()
-  /** Numbers given out and not ended, lowest first. */
+  /** Numbers given out and not ended. */
   readonly #open = new Set<number>()
   /** Who waits for the session, or for room in it. */
   readonly #waiting = new Set<(turn: Turn) => void>()
@@ -136,6 +180,11 @@ class Opened {
     return this.#last
   }
 
+  /** Whether anybody waits for it to be opened, or for room in it. */
+  get isWaitedFor(): boolean {
+    return this.#waiting.size > 0
+  }
+
   /** Empty while it is being opened. */
   get id(): string {
     return this.#id ?? ''
@@ -151,7 +200,8 @@ class Opened {
 
   end(seq: number): void {
     this.#open.delete(seq)
-    this.#wake()
+    while (this.#acked < this.#last && !this.#open.has(this.#acked + 1)) this.#acked += 1
+    if (this.#waiting.size > 0) this.#wake()
   }
 
   opened(id: string): void {
@@ -188,11 +238,6 @@ class Opened {
       room -= 1
       wake('look')
     }
-  }
-
-  get #acked(): number {
-    for (const seq of this.#open) return seq - 1
-    return this.#last
   }
 
   get #room(): number {

@@ -9,6 +9,8 @@ export type Answer = {
   readonly headers: Headers
   readonly body: Uint8Array<ArrayBuffer>
   readonly endpoint: string
+  /** Whether the node is about to stop. */
+  readonly draining?: boolean | undefined
   /** What a batch has of this operation: `status` is its own then, `headers` those of the batch, and there is no body. */
   readonly result?: Readonly<Record<string, unknown>>
   /** The body of a request that streams, which is still to come. */

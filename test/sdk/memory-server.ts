@@ -20,6 +20,7 @@ export type Fault = { readonly on?: (request: SeenRequest) => boolean } & (
   /** Takes effect, and nobody is ever told. */
   | { readonly type: 'hang' }
   | { readonly type: 'slow'; readonly milliseconds: number }
+  | { readonly type: 'held'; readonly until: Promise<unknown> }
   | { readonly type: 'garbage' }
 )
 
@@ -120,6 +121,7 @@ export class MemoryServer {
     if (fault?.type === 'cutBefore') return void request.socket.destroy()
     const body = await bodyOf(request)
     if (fault?.type === 'slow') await new Promise((resolve) => setTimeout(resolve, fault.milliseconds))
+    if (fault?.type === 'held') await fault.until
     if (fault === undefined && this.#watches(seen, response)) return
     let reply: Reply
     if (fault?.type === 'foreign') {

@@ -15,17 +15,52 @@ async function packing(size: number, options: Partial<ConnectOptions> = {}): Pro
 const names = Array.from({ length: 50 }, (_, index) => `k${index}`)
 
 describe('operations of one moment', () => {
-  it('go in two requests: the first alone, the others together', async () => {
+  it('go in one request', async () => {
     const { store, first } = await packing(1)
     const written = await Promise.all(names.map((key) => store.set(key, key)))
     expect(new Set(written.map(({ revision }) => revision)).size).toBe(50)
-    expect(first.seen.map(({ method, path }) => `${method} ${path}`)).toEqual([
-      'PUT /v1/stores/default/keys/k0',
-      'POST /v1/batch',
-    ])
-    expect(first.batches).toEqual([49])
+    expect(first.seen.map(({ method, path }) => `${method} ${path}`)).toEqual(['POST /v1/batch'])
     expect(await Promise.all(names.map((key) => store.getText(key)))).toEqual(names)
-    expect(first.batches).toEqual([49, 49])
+    expect(first.batches).toEqual([50, 50])
+  })
+
+  it('go by their own route where there is but one', async () => {
+    const { store, first } = await packing(1)
+    await store.set('k', 'v')
+    await store.get('k')
+    expect(first.seen.map(({ method, path }) => `${method} ${path}`)).toEqual([
+      'PUT /v1/stores/default/keys/k',
+      'GET /v1/stores/default/keys/k',
+    ])
+  })
+
+  it('go together in the next request while one is under way, or beside it where they are many', async () => {
+    const { store, first } = await packing(1)
+    const released = Promise.withResolvers<void>()
+    first.faults.push({ type: 'held', until: released.promise })
+    const one = store.set('one', '')
+    await expect.poll(() => first.seen.length).toBe(1)
+    const many = Array.from({ length: 200 }, (_, at) => store.set(`many/${at}`, ''))
+    await Promise.all(many)
+    expect(first.batches).toEqual([200])
+    released.resolve()
+    await one
+    const few = [store.get('a'), store.get('b')]
+    await expect.poll(() => first.batches.length).toBe(2)
+    await Promise.all(few)
+  })
+
+  it('do not overtake a write of their key that is under way, while those of other keys do', async () => {
+    const { store, first } = await packing(1)
+    const released = Promise.withResolvers<void>()
+    first.faults.push({ type: 'held', until: released.promise })
+    const one = store.set('k', 'first')
+    await expect.poll(() => first.seen.length).toBe(1)
+    const again = store.set('k', 'second')
+    await Promise.all(Array.from({ length: 200 }, (_, at) => store.set(`many/${at}`, '')))
+    expect(first.batches).toEqual([200])
+    released.resolve()
+    await Promise.all([one, again])
   })
 
   it('of all kinds answer in a batch what they answer alone', async () => {
@@ -67,6 +102,7 @@ describe('operations of one moment', () => {
     first.faults.push({ type: 'hang' })
     const aborter = new AbortController()
     const slow = store.get('slow', { signal: aborter.signal }).catch(() => 'aborted')
+    await expect.poll(() => first.seen.length).toBe(1)
     expect(await Promise.all([store.get('a'), store.get('b')])).toEqual([undefined, undefined])
     aborter.abort()
     expect(await slow).toBe('aborted')
@@ -85,7 +121,7 @@ describe('operations of one moment', () => {
     const mixed = names.map((key, at) => (at % 2 === 0 ? store.get(key) : store.set(key, key)))
     const settled = await Promise.all(mixed)
     expect(settled.filter((answer) => answer === undefined)).toHaveLength(25)
-    expect(first.batches).toEqual([24, 24])
+    expect(first.batches).toEqual([25, 25])
     expect(state.numbers.slice(-25).every((header) => /^session-1; seq=\d+; acked=\d+$/.test(header))).toBe(
       true,
     )
@@ -95,7 +131,7 @@ describe('operations of one moment', () => {
     const { store, first } = await packing(1)
     const keys = Array.from({ length: 2500 }, (_, index) => String(index))
     await Promise.all(keys.map((key) => store.get(key)))
-    expect(first.batches.toSorted((a, b) => b - a)).toEqual([1000, 1000, 499])
+    expect(first.batches.toSorted((a, b) => b - a)).toEqual([1000, 1000, 500])
     first.batches.length = 0
     await Promise.all(keys.slice(0, 41).map((key) => store.set(key, new Uint8Array(50_000))))
     expect(first.batches.length).toBeGreaterThan(1)
@@ -109,7 +145,7 @@ describe('a batch', () => {
     first.largestBatch = 6
     const values = await Promise.all(names.map((key) => store.set(key, key)))
     expect(values).toHaveLength(50)
-    expect(Math.max(...first.batches)).toBe(49)
+    expect(Math.max(...first.batches)).toBe(50)
     expect(first.batches.filter((size) => size <= 6).reduce((sum, size) => sum + size, 0)).toBeGreaterThan(40)
   })
 
@@ -145,15 +181,16 @@ describe('a batch', () => {
 
   it('lets go of a call that is aborted before it was sent, and never sends it', async () => {
     const { store, state, first } = await packing(1)
-    first.faults.push({ type: 'slow', milliseconds: 10 })
+    const released = Promise.withResolvers<void>()
+    first.faults.push({ type: 'held', until: released.promise })
     const aborter = new AbortController()
     const one = store.set('one', '')
+    await expect.poll(() => first.seen.length).toBe(1)
     const gone = store.set('gone', '', { signal: aborter.signal }).catch((error: unknown) => error)
     const other = store.set('other', '')
-    // By then each has its number in the session and waits for the first.
-    await new Promise((resolve) => setImmediate(resolve))
     aborter.abort('enough')
     expect(await gone).toBe('enough')
+    released.resolve()
     await Promise.all([one, other])
     expect(state.stores.get('default')?.has('gone')).toBe(false)
     await store.set('next', '')
@@ -168,7 +205,7 @@ describe('a batch', () => {
     const one = store.set('one', '')
     const gone = store.set('gone', '', { signal: aborter.signal }).catch((error: unknown) => error)
     const other = store.set('other', '')
-    await expect.poll(() => first.seen.length).toBe(2)
+    await expect.poll(() => first.seen.length).toBe(1)
     aborter.abort(new Error('the user left'))
     expect(await gone).toMatchObject({ code: 'outcome-unknown', outcome: 'unknown' })
     expect((await Promise.all([one, other])).map(({ created }) => created)).toEqual([true, true])
