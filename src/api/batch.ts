@@ -2,25 +2,24 @@
 
 import type { FastifyRequest } from 'fastify'
 import { TrivetError } from '../errors.ts'
-import type { NodeSurface, WriteTiming } from '../node/surface.ts'
-import type { KeyCommand, Outcome } from '../store/types.ts'
+import type { Executed, NodeSurface, WriteTiming } from '../node/surface.ts'
+import type { Target } from '../store/grants.ts'
+import type { Item as Found, KeyCommand, Outcome } from '../store/types.ts'
 import type { AnswerShare } from './answer-room.ts'
 import type { ApiLimits } from './app.ts'
 import { noSuchKey, successOf } from './decided.ts'
 import { type Call, type Gate, placeOfCall, storeCallOf } from './gate.ts'
 import { type BatchRepeat, repeatable, repeatInBatch } from './once.ts'
-import { failedAnswer, foundAnswer, writtenAnswer } from './operation-answers.ts'
-import { type BodyForm, encodePart } from './operation-bodies.ts'
+import { type BatchResult, failedAnswer, foundAnswer, writtenAnswer } from './operation-answers.ts'
+import { type BodyForm, carriedSize } from './operation-bodies.ts'
 import {
   atOperation,
   type BatchEntry,
   type BatchOperation,
+  type ReadingRules,
   readBatchEntry,
   targetOfRaw,
 } from './operations.ts'
-
-/** Reads of one batch that are under way at a time: each has its value in memory. */
-const readsAtOnce = 16
 
 export type BatchOptions = {
   readonly node: NodeSurface
@@ -35,11 +34,11 @@ export type BatchOptions = {
   readonly share: AnswerShare
 }
 
-/** What one key of a batch waits for: the operations that go side by side now, and what went before them. */
-type Lane = { kind: LaneKind; group: Promise<Buffer>[]; before: Promise<unknown> | undefined }
-
 /** Reads go side by side, and increments without conditions, whose order nobody can tell. Writes go one by one. */
-type LaneKind = 'read' | 'increment' | 'write'
+type Kind = 'read' | 'increment' | 'write'
+
+/** What of a key came last: how it goes, and in which step of the batch. */
+type Latest = { kind: Kind; step: number }
 
 /** The writes of a key by what their success is called. */
 const successes = {
@@ -51,13 +50,27 @@ const successes = {
 
 type Read = Extract<BatchOperation, { type: 'get' | 'head' | 'exists' }>
 
-/** An operation as it was sent: read, or what is wrong with it. */
-type Reading = { readonly entry: BatchEntry } | { readonly fault: TrivetError }
+/** One of the batch. `fault`: what is wrong with it, to be told once it is known that its sender may be told. */
+type Item = {
+  readonly at: number
+  readonly raw: unknown
+  readonly entry: BatchEntry | undefined
+  readonly fault: TrivetError | undefined
+}
+
+/** One that may be carried out, as far as was judged. */
+type Admitted<Operation extends BatchOperation = BatchOperation> = {
+  readonly at: number
+  readonly entry: BatchEntry & { readonly operation: Operation }
+  readonly call: Call
+}
+
+type Write = Exclude<BatchOperation, Read>
 
 export class Batch {
   readonly #options: BatchOptions
-  readonly #lanes = new Map<string, Lane>()
-  readonly #reads = new Turns(readsAtOnce)
+  readonly #results: BatchResult[] = []
+  #missing: BatchResult | undefined
   #barrier: Promise<void> | undefined
   #timing: WriteTiming | undefined
   #writes = 0
@@ -78,107 +91,159 @@ export class Batch {
   }
 
   /**
-   * Carries them all out. Resolves with their answers, encoded, in order: whatever one of them fails for is its answer. Rejects
-   * only when the client has gone, or with what nobody foresaw.
+   * Carries them all out, in steps: one for all of them, but that those on one key keep their order. Resolves with their answers, in
+   * order: whatever one of them fails for is its answer. Rejects only when the client has gone, or with what nobody foresaw.
    */
-  run(raws: readonly unknown[]): Promise<readonly Buffer[]> {
-    return Promise.all(raws.map((raw, at) => this.#start(raw, at)))
-  }
-
-  #start(raw: unknown, at: number): Promise<Buffer> {
+  async run(raws: readonly unknown[]): Promise<readonly BatchResult[]> {
     const { form, limits } = this.#options
-    const reading = read(() => readBatchEntry(raw, { form, keyBytes: limits.keyBytes }))
-    const work = (): Promise<Buffer> => this.#answer(raw, reading, at)
-    if ('fault' in reading) return work()
-    const { operation } = reading.entry
-    const name = `${operation.store}/${Buffer.from(operation.key).toString('latin1')}`
-    const kind = kindOf(reading.entry)
-    const lane = this.#lanes.get(name)
-    if (lane === undefined) {
-      const done = work()
-      this.#lanes.set(name, { kind, group: [done], before: undefined })
-      return done
-    }
-    if (lane.kind !== kind || kind === 'write') {
-      lane.before = Promise.all(lane.group)
-      lane.kind = kind
-      lane.group = []
-    }
-    const done = lane.before === undefined ? work() : lane.before.then(work)
-    lane.group.push(done)
-    return done
+    const rules = { form, keyBytes: limits.keyBytes }
+    const items = raws.map((raw, at) => read(raw, at, rules))
+    for (const step of stepsOf(items)) await this.#carryOut(step)
+    return this.#results
   }
 
-  async #answer(raw: unknown, reading: Reading, at: number): Promise<Buffer> {
-    const { form } = this.#options
+  /** Side by side: writes are judged at once, reads after the barrier, and nothing is refused before that. */
+  async #carryOut(items: readonly Item[]): Promise<void> {
+    const { stale } = this.#options
+    const isAtOnce = (item: Item): boolean => stale || targetOf(item)?.access !== 'read'
+    const waiting = items.filter((item) => !isAtOnce(item))
+    const atOnce = waiting.length === 0 ? items : items.filter(isAtOnce)
+    const { admitted, refused } = this.#admit(atOnce)
+    await Promise.all([this.#answer(admitted), this.#answerLater([...waiting, ...refused])])
+  }
+
+  async #answerLater(items: readonly Item[]): Promise<void> {
+    if (items.length === 0) return
+    const { node, call } = this.#options
     try {
-      const call = await this.#admit(raw)
-      if ('fault' in reading) throw reading.fault
-      const { operation } = reading.entry
-      if (isRead(operation)) return await this.#reads.take(() => this.#read(operation, call))
-      return await this.#write({ ...reading.entry, operation }, call, at)
+      this.#barrier ??= node.barrier(call)
+      await this.#barrier
     } catch (error) {
-      if (!(error instanceof TrivetError)) throw error
-      return encodePart(form, failedAnswer(atOperation(error, at)))
+      for (const { at } of items) this.#fail(at, error)
+      return
+    }
+    const { admitted, refused } = this.#admit(items)
+    for (const { at, refusal } of refused) this.#fail(at, refusal)
+    await this.#answer(admitted)
+  }
+
+  /** Judges each as if it came alone. What may be done and is a mistake is answered at once. */
+  #admit(items: readonly Item[]): {
+    readonly admitted: readonly Admitted[]
+    readonly refused: readonly (Item & { readonly refusal: TrivetError })[]
+  } {
+    const { gate, request, call } = this.#options
+    const judge = gate.judging(request)
+    const admitted: Admitted[] = []
+    const refused: (Item & { readonly refusal: TrivetError })[] = []
+    for (const item of items) {
+      const { at, entry, fault } = item
+      try {
+        const target = targetOf(item)
+        const judged = target === undefined ? call : judge(target)
+        if (entry === undefined) this.#fail(at, fault)
+        else admitted.push({ at, entry, call: judged })
+      } catch (refusal) {
+        if (!(refusal instanceof TrivetError)) throw refusal
+        refused.push({ ...item, refusal })
+      }
+    }
+    return { admitted, refused }
+  }
+
+  async #answer(admitted: readonly Admitted[]): Promise<void> {
+    const reads: Admitted<Read>[] = []
+    const writes: Admitted<Write>[] = []
+    for (const one of admitted) {
+      if (isReading(one)) reads.push(one)
+      else if (isWriting(one)) writes.push(one)
+    }
+    await Promise.all([this.#read(reads), this.#write(writes)])
+  }
+
+  async #read(reads: readonly Admitted<Read>[]): Promise<void> {
+    const byStore = Map.groupBy(reads, ({ call }) => call)
+    for (const [call, some] of byStore) {
+      const keys = some.map(({ entry }) => entry.operation.key)
+      try {
+        await this.#options.node.state.getEach(placeOfCall(call), keys, (item, n) => {
+          const one = some[n]
+          if (one !== undefined) this.#found(one, item)
+        })
+      } catch (error) {
+        for (const { at } of some) if (this.#results[at] === undefined) this.#fail(at, error)
+      }
     }
   }
 
-  /** Judges it as if it came alone: a read after the barrier, a write at once, and refused only after the barrier. */
-  async #admit(raw: unknown): Promise<Call> {
-    const { gate, request, call, stale } = this.#options
-    const target = targetOfRaw(raw)
-    if (target === undefined) return call
-    if (target.access === 'read' && !stale) {
-      await this.#afterBarrier()
-      return gate.judge(request, target)
+  #found({ at, entry: { operation } }: Admitted<Read>, item: Found | undefined): void {
+    const { form, share } = this.#options
+    if (operation.type === 'exists') {
+      this.#results[at] = { status: 200, exists: item !== undefined }
+    } else if (item === undefined) {
+      // Made once for all that are missing: an error costs more than a read.
+      this.#missing ??= failedAnswer(noSuchKey())
+      this.#results[at] = Object.assign({}, this.#missing, { index: at })
+    } else {
+      const { value, ...head } = item
+      const found = operation.type === 'get' ? item : { ...head, size: value.length }
+      const result = { status: 200, ...foundAnswer(found, form) } as const
+      try {
+        share.take(carriedSize(result))
+        this.#results[at] = result
+      } catch (error) {
+        this.#fail(at, error)
+      }
     }
-    try {
-      return gate.judge(request, target)
-    } catch (refusal) {
-      if (!(refusal instanceof TrivetError)) throw refusal
-      await this.#afterBarrier()
-      return gate.judge(request, target)
+  }
+
+  async #write(writes: readonly Admitted<Write>[]): Promise<void> {
+    const taken: Admitted<Write>[] = []
+    const commands: KeyCommand[] = []
+    for (const one of writes) {
+      try {
+        commands.push(this.#commandOf(one))
+        taken.push(one)
+      } catch (error) {
+        this.#fail(one.at, error)
+      }
+    }
+    if (commands.length === 0) return
+    const { node, call } = this.#options
+    const all = await node.executeMany(commands, call)
+    for (const [n, came] of all.entries()) {
+      const one = taken[n]
+      if (one === undefined) continue
+      if ('error' in came) this.#fail(one.at, came.error)
+      else this.#decided(one, came.value)
     }
   }
 
-  #afterBarrier(): Promise<void> {
-    this.#barrier ??= this.#options.node.barrier(this.#options.call)
-    return this.#barrier
-  }
-
-  async #read(operation: Read, call: Call): Promise<Buffer> {
-    const { node, form, share } = this.#options
-    const item = await node.state.get(placeOfCall(call), operation.key)
-    if (operation.type === 'exists') return encodePart(form, { status: 200, exists: item !== undefined })
-    if (item === undefined) throw noSuchKey()
-    const { value, ...head } = item
-    const found = operation.type === 'get' ? item : { ...head, size: value.length }
-    const part = encodePart(form, { status: 200, ...foundAnswer(found, form) })
-    share.take(part.length)
-    return part
-  }
-
-  async #write(
-    { operation, conditions, seq }: BatchEntry & { readonly operation: Exclude<BatchOperation, Read> },
-    call: Call,
-    at: number,
-  ): Promise<Buffer> {
-    const { node, form, limits, repeat } = this.#options
+  /** Throws `value-too-large`, or `invalid-request` for what it says of its session. */
+  #commandOf({ at, entry: { operation, conditions, seq }, call }: Admitted<Write>): KeyCommand {
+    const { limits, repeat } = this.#options
     refuseLargeValue(operation, storeCallOf(call).maxValueBytes ?? limits.valueBytes)
     const command: KeyCommand = { ...operation, token: call.tokenHash, conditions }
-    const named = repeatable(command, repeatInBatch(repeat, { at, seq }))
-    const { outcome, timing } = await node.execute(named, call)
+    return repeatable(command, repeatInBatch(repeat, { at, seq }))
+  }
+
+  #decided({ at, entry: { operation }, call }: Admitted<Write>, { outcome, timing }: Executed): void {
     this.#timing = this.#timing === undefined ? timing : longest(this.#timing, timing)
     this.#writes += 1
     const replayed = outcome.replayed === true
     if (replayed) this.#replayed += 1
     try {
       const success = successOf(outcome, { token: call.token, store: call.store }, successes[operation.type])
-      return encodePart(form, writtenAnswer(success, form))
+      this.#results[at] = writtenAnswer(success, this.#options.form)
     } catch (error) {
-      if (!(error instanceof TrivetError) || !replayed) throw error
-      return encodePart(form, failedAnswer(atOperation(error, at), { replayed }))
+      this.#fail(at, error, replayed ? { replayed } : {})
     }
+  }
+
+  /** Its answer is this error; throws what nobody foresaw. */
+  #fail(at: number, error: unknown, options: { readonly replayed?: true } = {}): void {
+    if (!(error instanceof TrivetError)) throw error
+    this.#results[at] = failedAnswer(atOperation(error, at), options)
   }
 }
 
@@ -192,20 +257,62 @@ export function refuseLargeValue(
   throw new TrivetError('value-too-large', `A value here has at most ${limit} bytes`, { limit, actual })
 }
 
-function read(parse: () => BatchEntry): Reading {
+function read(raw: unknown, at: number, rules: ReadingRules): Item {
   try {
-    return { entry: parse() }
+    return { at, raw, entry: readBatchEntry(raw, rules), fault: undefined }
   } catch (fault) {
     if (!(fault instanceof TrivetError)) throw fault
-    return { fault }
+    return { at, raw, entry: undefined, fault }
   }
+}
+
+/** What goes side by side, one step after the other: within a key, whatever may not go beside what came before it is a step later. */
+function stepsOf(items: readonly Item[]): readonly (readonly Item[])[] {
+  const steps: Item[][] = [[]]
+  const latest = new Map<string, Latest>()
+  for (const item of items) {
+    const step = item.entry === undefined ? 0 : stepOf(item.entry, latest)
+    const others = steps[step]
+    if (others === undefined) steps[step] = [item]
+    else others.push(item)
+  }
+  return steps
+}
+
+function stepOf(entry: BatchEntry, latest: Map<string, Latest>): number {
+  const { store, key } = entry.operation
+  const name = `${store}/${Buffer.from(key.buffer, key.byteOffset, key.byteLength).toString('latin1')}`
+  const kind = kindOf(entry)
+  const before = latest.get(name)
+  if (before === undefined) {
+    latest.set(name, { kind, step: 0 })
+    return 0
+  }
+  if (before.kind !== kind || kind === 'write') before.step += 1
+  before.kind = kind
+  return before.step
 }
 
 function isRead(operation: BatchOperation): operation is Read {
   return operation.type === 'get' || operation.type === 'head' || operation.type === 'exists'
 }
 
-function kindOf({ operation, conditions }: BatchEntry): LaneKind {
+function isReading(one: Admitted): one is Admitted<Read> {
+  return isRead(one.entry.operation)
+}
+
+function isWriting(one: Admitted): one is Admitted<Write> {
+  return !isRead(one.entry.operation)
+}
+
+/** What it opens; undefined where it does not say. */
+function targetOf({ raw, entry }: Item): Target | undefined {
+  if (entry === undefined) return targetOfRaw(raw)
+  const { operation } = entry
+  return { store: operation.store, access: isRead(operation) ? 'read' : 'read-write', within: operation.key }
+}
+
+function kindOf({ operation, conditions }: BatchEntry): Kind {
   if (isRead(operation)) return 'read'
   return operation.type === 'increment' && conditions.length === 0 ? 'increment' : 'write'
 }
@@ -217,27 +324,5 @@ function longest(one: WriteTiming, other: WriteTiming): WriteTiming {
     fsync: Math.max(one.fsync, other.fsync),
     quorum: Math.max(one.quorum, other.quorum),
     apply: Math.max(one.apply, other.apply),
-  }
-}
-
-/** Lets so many go at a time, in the order in which they come. */
-class Turns {
-  #free: number
-  readonly #waiting: (() => void)[] = []
-
-  constructor(free: number) {
-    this.#free = free
-  }
-
-  async take<T>(work: () => Promise<T>): Promise<T> {
-    if (this.#free > 0) this.#free -= 1
-    else await new Promise<void>((resolve) => this.#waiting.push(resolve))
-    try {
-      return await work()
-    } finally {
-      const next = this.#waiting.shift()
-      if (next === undefined) this.#free += 1
-      else next()
-    }
   }
 }

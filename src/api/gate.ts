@@ -185,6 +185,21 @@ export class Gate {
     return admitted(entering)
   }
 
+  /** The same for many of one request, at one moment: what it found out about a store it does not look up again. */
+  judging(request: FastifyRequest): (target: Target) => Call {
+    const calls = new Map<string, Call>()
+    return (target) => {
+      const known = calls.get(target.store)
+      if (known === undefined) {
+        const call = this.judge(request, target)
+        calls.set(target.store, call)
+        return call
+      }
+      if (!permits(known.token.principal, target)) throw denied(known.token, target)
+      return known
+    }
+  }
+
   async #enterRoute(request: FastifyRequest, rule: Rule): Promise<void> {
     const asked = askedOf(request)
     if (rule.need.type === 'nothing' || (rule.need.type === 'overseer' && this.#isOpenTo(request))) {

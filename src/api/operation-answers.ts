@@ -6,7 +6,7 @@ import { type BodyForm, carriedBytes, carriedCount } from './operation-bodies.ts
 import { problemOf } from './problem.ts'
 import type { BatchAnswer, Form, OperationAnswer, TransactionAnswer } from './protocol.ts'
 
-type BatchResult = BatchAnswer<Form>['results'][number]
+export type BatchResult = BatchAnswer<Form>['results'][number]
 
 /** What a get found, or a head, which has no value. */
 export function foundAnswer(item: Item | ItemHead, form: BodyForm): OperationAnswer<Form> {

@@ -112,26 +112,50 @@ export function carriedCount(form: BodyForm, count: bigint): string | bigint {
   return form === 'msgpack' ? count : String(count)
 }
 
-/** Part of an answer, as bytes. */
-export function encodePart(form: BodyForm, part: unknown): Buffer {
-  return form === 'msgpack' ? packr.pack(part) : Buffer.from(JSON.stringify(part))
-}
+/** About so much is encoded at a time. In bytes. */
+const pieceBytes = 256 * 1024
 
-/** A whole answer of some fields and a list, `results`, whose parts are encoded already. Returns what to send in one piece after another. */
-export function joinParts(
+/**
+ * A whole answer of some fields and a list, `results`: what to send, one piece after another. Many results are encoded at once, which
+ * costs a fraction of as many by themselves; few enough that no piece is much larger than its largest result.
+ */
+export function encodeAnswer(
   form: BodyForm,
   fields: Readonly<Record<string, unknown>>,
-  results: readonly Buffer[],
+  results: readonly object[],
 ): readonly Buffer[] {
-  if (form === 'msgpack') return [openMap(fields, results.length), ...results]
+  const pieces: Buffer[] = []
+  let start = 0
+  let bytes = 0
+  for (const [at, result] of results.entries()) {
+    bytes += carriedSize(result)
+    if (bytes < pieceBytes && at + 1 < results.length) continue
+    pieces.push(encodeItems(form, results.slice(start, at + 1)))
+    start = at + 1
+    bytes = 0
+  }
+  if (form === 'msgpack') return [openMap(fields, results.length), ...pieces]
   const text = JSON.stringify(fields)
   const opening = text === '{}' ? '{' : `${text.slice(0, -1)},`
   const comma = Buffer.from(',')
   return [
     Buffer.from(`${opening}"results":[`),
-    ...results.flatMap((part, at) => (at === 0 ? [part] : [comma, part])),
+    ...pieces.flatMap((piece, at) => (at === 0 ? [piece] : [comma, piece])),
     Buffer.from(']}'),
   ]
+}
+
+/** About what one result comes to, in bytes. */
+export function carriedSize(result: object): number {
+  const value: unknown = 'value' in result ? result.value : undefined
+  return 100 + (typeof value === 'string' || value instanceof Uint8Array ? value.length : 0)
+}
+
+/** The items of a list, without what makes them one. */
+function encodeItems(form: BodyForm, items: readonly object[]): Buffer {
+  if (form === 'json') return Buffer.from(JSON.stringify(items).slice(1, -1))
+  const list = packr.pack(items)
+  return list.subarray(items.length < 16 ? 1 : items.length < 65_536 ? 3 : 5)
 }
 
 /** A map of the fields and of `results`, up to where the parts of that follow. */

@@ -4,10 +4,10 @@ import { Readable } from 'node:stream'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { TrivetError } from '../errors.ts'
 import type { RouteContext } from './app.ts'
-import { type BodyForm, decodeBody, formOf, joinParts } from './operation-bodies.ts'
+import { type BodyForm, decodeBody, encodeAnswer, formOf } from './operation-bodies.ts'
 import { msgpackType, operationLimits } from './protocol.ts'
 
-/** Answers up to this go out in one piece, and larger ones in pieces of this. In bytes. */
+/** Answers up to this go out in one piece. In bytes. */
 const pieceBytes = 256 * 1024
 
 export type OperationBody = {
@@ -50,37 +50,19 @@ function invalid(field: string, detail: string): TrivetError {
   return new TrivetError('invalid-request', detail, { field })
 }
 
-/** Answers with some fields and the encoded `results`, in the form the request came in. */
+/** Answers with some fields and the `results`, in the form the request came in. */
 export function sendResults(
   reply: FastifyReply,
   form: BodyForm,
   {
     fields,
     results,
-  }: { readonly fields: Readonly<Record<string, unknown>>; readonly results: readonly Buffer[] },
+  }: { readonly fields: Readonly<Record<string, unknown>>; readonly results: readonly object[] },
 ): FastifyReply {
-  const pieces = gathered(joinParts(form, fields, results))
+  const pieces = encodeAnswer(form, fields, results)
   const type = form === 'msgpack' ? msgpackType : 'application/json; charset=utf-8'
   reply.header('content-type', type)
-  const [first] = pieces
-  if (pieces.length === 1 && first !== undefined) return reply.send(first)
   const length = pieces.reduce((sum, piece) => sum + piece.length, 0)
+  if (length <= pieceBytes) return reply.send(Buffer.concat(pieces, length))
   return reply.header('content-length', length).send(Readable.from(pieces, { objectMode: false }))
-}
-
-/** The same bytes in fewer pieces: small ones together, large ones as they are. */
-function gathered(parts: readonly Buffer[]): readonly Buffer[] {
-  const pieces: Buffer[] = []
-  let small: Buffer[] = []
-  let bytes = 0
-  for (const part of parts) {
-    small.push(part)
-    bytes += part.length
-    if (bytes < pieceBytes) continue
-    pieces.push(Buffer.concat(small, bytes))
-    small = []
-    bytes = 0
-  }
-  if (small.length > 0 || pieces.length === 0) pieces.push(Buffer.concat(small, bytes))
-  return pieces
 }

@@ -72,6 +72,14 @@ export class NodeState implements StateReader {
     return this.#shown().getMany(store, keys)
   }
 
+  async getEach(
+    store: Place,
+    keys: readonly Uint8Array[],
+    found: (item: Item | undefined, at: number) => void,
+  ): Promise<void> {
+    return this.#shown().getEach(store, keys, found)
+  }
+
   async list(query: ListQuery, options?: { signal?: AbortSignal | undefined }): Promise<ListPage> {
     return this.#shown().list(query, options)
   }

@@ -43,6 +43,7 @@ import type {
   WatchStream,
 } from './surface.ts'
 import type { Transport } from './transport.ts'
+import type { Settled } from './waiters.ts'
 import { WatchHub } from './watch-hub.ts'
 
 /** What a node stands on; a simulation brings its own. */
@@ -254,6 +255,24 @@ export class Node implements NodeSurface {
     } catch (error) {
       return Promise.reject(error)
     }
+  }
+
+  executeMany(commands: readonly Command[], options: WaitOptions): Promise<readonly Settled<Executed>[]> {
+    let replica: Replica
+    try {
+      replica = this.#serving()
+    } catch (error) {
+      return Promise.resolve(commands.map(() => ({ error })))
+    }
+    const full = commands.some(isGrowing) && this.#space.refusal(replica.raft.role === 'leader') !== undefined
+    if (!full) return replica.executeMany(commands, options)
+    // Some are refused and others not: each by itself, since a full disk is no time to be fast.
+    const settled = (command: Command): Promise<Settled<Executed>> =>
+      this.execute(command, options).then(
+        (value) => ({ value }),
+        (error: unknown) => ({ error }),
+      )
+    return Promise.all(commands.map(settled))
   }
 
   barrier(options: WaitOptions): Promise<void> {

@@ -7,7 +7,7 @@ import { commandVersionOf } from '../store/commands.ts'
 import type { CommandBatch, NumberedCommand } from '../store/types.ts'
 import { spaceThresholds } from './space.ts'
 import type { Executed, WaitOptions } from './surface.ts'
-import { EarliestDeadline, Waiter } from './waiters.ts'
+import { EarliestDeadline, type Settled, type Settling, SharedWaiter, Waiter } from './waiters.ts'
 
 export type OwnCommandsOptions = {
   readonly self: MemberId
@@ -24,7 +24,7 @@ export type OwnCommandsOptions = {
 export type Sent = { readonly queuedAt: number; readonly sentAt: number }
 
 type Pending = NumberedCommand & {
-  readonly waiter: Waiter<Executed>
+  readonly waiter: Settling<Executed>
   readonly queuedAt: number
   sentAt: number
   /** `queued`: to be sent; `sent`: with a leader; `held`: refused by one who does not lead, sent again with the next tick. */
@@ -89,26 +89,46 @@ export class OwnCommands {
 
   /** Takes an encoded command. Rejects as `NodeSurface.execute` says. */
   add(bytes: Uint8Array, options: WaitOptions): Promise<Executed> {
+    const refusal = this.#overload(bytes)
+    if (refusal !== undefined) return Promise.reject(refusal)
+    const number = this.#last + 1
+    const waiter = new Waiter<Executed>(options, () => this.#forget(number))
+    if (!waiter.settled) this.#admit(bytes, waiter, this.#options.now())
+    return waiter.promise
+  }
+
+  /** Takes encoded commands, in order, for a caller that waits for all. Resolves and rejects as `NodeSurface.executeMany` says. */
+  addMany(commands: readonly Uint8Array[], options: WaitOptions): Promise<readonly Settled<Executed>[]> {
+    const numbers: number[] = []
+    const waiter = new SharedWaiter<Executed>(commands.length, options, () => {
+      for (const number of numbers) this.#forget(number)
+    })
+    if (waiter.settled) return waiter.promise
+    const now = this.#options.now()
+    for (const [at, bytes] of commands.entries()) {
+      const share = waiter.share(at)
+      const refusal = this.#overload(bytes)
+      if (refusal === undefined) numbers.push(this.#admit(bytes, share, now))
+      else share.reject(refusal)
+    }
+    return waiter.promise
+  }
+
+  #overload(bytes: Uint8Array): TrivetError | undefined {
     const { maxWaitingBytes } = this.#options
     const waiting = this.#queuedBytes + bytes.byteLength
-    if (waiting > maxWaitingBytes) {
-      return Promise.reject(
-        new TrivetError(
-          'overloaded',
-          `Commands of ${maxWaitingBytes} bytes are waiting for the leader already`,
-          {
-            field: 'waiting commands',
-            limit: maxWaitingBytes,
-            actual: waiting,
-          },
-        ),
-      )
-    }
+    if (waiting <= maxWaitingBytes) return undefined
+    return new TrivetError(
+      'overloaded',
+      `Commands of ${maxWaitingBytes} bytes are waiting for the leader already`,
+      { field: 'waiting commands', limit: maxWaitingBytes, actual: waiting },
+    )
+  }
+
+  /** Returns its number. */
+  #admit(bytes: Uint8Array, waiter: Settling<Executed>, queuedAt: number): number {
     this.#last++
     const number = this.#last
-    const waiter = new Waiter<Executed>(options, () => this.#forget(number))
-    if (waiter.settled) return waiter.promise
-    const queuedAt = this.#options.now()
     const pending: Pending = {
       number,
       bytes,
@@ -122,7 +142,7 @@ export class OwnCommands {
     this.#pending.set(number, pending)
     this.#deadlines.note(waiter.deadline)
     this.#enqueue(pending)
-    return waiter.promise
+    return number
   }
 
   /**

@@ -16,6 +16,7 @@ import { RevisionWaiters } from './revision-waiters.ts'
 import { Stopwatch } from './stopwatch.ts'
 import type { Executed, QueueLevel, WaitOptions } from './surface.ts'
 import type { PeerMessage } from './transport.ts'
+import type { Settled } from './waiters.ts'
 
 /** The clocks and chances of a replica, so that a simulation can hold them. */
 export type Surroundings = {
@@ -213,6 +214,14 @@ export class Replica {
   execute(command: Command, options: WaitOptions): Promise<Executed> {
     if (this.#stopped) return Promise.reject(stopping())
     const promise = this.#own.add(encodeCommand(command), options)
+    this.#schedule()
+    return promise
+  }
+
+  /** See `NodeSurface.executeMany`. */
+  executeMany(commands: readonly Command[], options: WaitOptions): Promise<readonly Settled<Executed>[]> {
+    if (this.#stopped) return Promise.resolve(commands.map(() => ({ error: stopping() })))
+    const promise = this.#own.addMany(commands.map(encodeCommand), options)
     this.#schedule()
     return promise
   }

@@ -5,6 +5,7 @@ import type { DurationCounts } from '../store/durations.ts'
 import type { ChangedRecord, Position } from '../store/state-changes.ts'
 import type { Digest } from '../store/state-rows.ts'
 import type { Command, Outcome, StateReader } from '../store/types.ts'
+import type { Settled } from './waiters.ts'
 
 /** How long to wait: `deadline` on the clock of `performance.now()`, in milliseconds. */
 export type WaitOptions = { readonly deadline: number; readonly signal?: AbortSignal | undefined }
@@ -220,6 +221,12 @@ export interface NodeSurface {
    * `outcome-unknown` when it may have.
    */
   execute(command: Command, options: WaitOptions): Promise<Executed>
+
+  /**
+   * The same for several commands, each decided by itself: they cost less together. Resolves once each is decided, with what came
+   * of it or with what `execute` would have rejected with, in order. Rejects only with the signal's reason.
+   */
+  executeMany(commands: readonly Command[], options: WaitOptions): Promise<readonly Settled<Executed>[]>
 
   /**
    * Resolves once reads of `state` reflect every write acknowledged anywhere before the call. Rejects with

@@ -57,6 +57,79 @@ export class Waiter<T> {
   }
 }
 
+/** What came of one of several. */
+export type Settled<T> = { readonly value: T } | { readonly error: unknown }
+
+/** What may be settled: a caller, or a caller's share of what it waits for. */
+export type Settling<T> = Pick<Waiter<T>, 'deadline' | 'settled' | 'resolve' | 'reject'>
+
+/**
+ * One caller that waits for several things. Resolves once each is settled, with what came of them in order. Where the signal
+ * comes first it rejects with its reason, and what is not settled by then counts as settled.
+ */
+export class SharedWaiter<T> {
+  readonly #whole: Waiter<readonly Settled<T>[]>
+  readonly #settled: Settled<T>[]
+  #open: number
+
+  constructor(count: number, options: WaitOptions, onAbort: () => void) {
+    this.#whole = new Waiter(options, onAbort)
+    this.#settled = new Array<Settled<T>>(count)
+    this.#open = count
+    if (count === 0) this.#whole.resolve([])
+  }
+
+  get promise(): Promise<readonly Settled<T>[]> {
+    return this.#whole.promise
+  }
+
+  get settled(): boolean {
+    return this.#whole.settled
+  }
+
+  /** The caller's part that waits for the thing of this number. */
+  share(at: number): Settling<T> {
+    return new Share(this.#whole, (came) => {
+      this.#settled[at] = came
+      this.#open -= 1
+      if (this.#open === 0) this.#whole.resolve(this.#settled)
+    })
+  }
+}
+
+class Share<T> implements Settling<T> {
+  readonly #whole: Pick<Waiter<unknown>, 'deadline' | 'settled'>
+  readonly #note: (came: Settled<T>) => void
+  #own = false
+
+  constructor(whole: Pick<Waiter<unknown>, 'deadline' | 'settled'>, note: (came: Settled<T>) => void) {
+    this.#whole = whole
+    this.#note = note
+  }
+
+  get deadline(): number {
+    return this.#whole.deadline
+  }
+
+  get settled(): boolean {
+    return this.#own || this.#whole.settled
+  }
+
+  resolve(value: T): void {
+    this.#settle({ value })
+  }
+
+  reject(error: unknown): void {
+    this.#settle({ error })
+  }
+
+  #settle(came: Settled<T>): void {
+    if (this.settled) return
+    this.#own = true
+    this.#note(came)
+  }
+}
+
 /**
  * Knows when the next deadline is due without looking at every waiter: a lower bound, made exact whenever it is
  * reached. Most waiters are settled long before.

@@ -125,6 +125,7 @@ export class StateMachine implements StateReader {
       tokens: this.#applied.tokens,
       flush: () => this.flush(),
       reading: (read) => this.#usable(read),
+      time: this.#time,
     })
   }
 
@@ -347,6 +348,15 @@ export class StateMachine implements StateReader {
   async getMany(place: Place, keys: readonly Uint8Array[]): Promise<readonly (Item | undefined)[]> {
     this.#checkUsable()
     return this.#reads.getMany(place, keys)
+  }
+
+  async getEach(
+    place: Place,
+    keys: readonly Uint8Array[],
+    found: (item: Item | undefined, at: number) => void,
+  ): Promise<void> {
+    this.#checkUsable()
+    return this.#reads.getEach(place, keys, found)
   }
 
   async list(query: ListQuery, options: { signal?: AbortSignal | undefined } = {}): Promise<ListPage> {

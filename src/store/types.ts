@@ -414,6 +414,15 @@ export interface StateReader {
    * `result-too-large` for more than 128 MiB.
    */
   getMany(store: Place, keys: readonly Uint8Array[]): Promise<readonly (Item | undefined)[]>
+  /**
+   * Gets one key after the other and tells `found` of each, in order, before it gets the next: what was found is in memory one at a
+   * time. Short rows that LevelDB has at hand are read without leaving the event loop.
+   */
+  getEach(
+    store: Place,
+    keys: readonly Uint8Array[],
+    found: (item: Item | undefined, at: number) => void,
+  ): Promise<void>
   /** Throws `no-such-store`. */
   list(query: ListQuery, options?: { signal?: AbortSignal | undefined }): Promise<ListPage>
   openRead(): Promise<ConsistentRead>

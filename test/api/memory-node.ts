@@ -20,6 +20,7 @@ import type {
   WatchQuery,
   WatchStream,
 } from '../../src/node/surface.ts'
+import type { Settled } from '../../src/node/waiters.ts'
 import { WatchHub } from '../../src/node/watch-hub.ts'
 import { commandVersion, encodeCommand, encodeEntryData } from '../../src/store/commands.ts'
 import { StateMachine } from '../../src/store/state-machine.ts'
@@ -185,6 +186,15 @@ export class MemoryNode implements NodeSurface {
       throw new TrivetError('outcome-unknown', 'The leader was lost while it had the command')
     }
     return { outcome, revision: this.state.revision, timing }
+  }
+
+  executeMany(commands: readonly Command[], options: WaitOptions): Promise<readonly Settled<Executed>[]> {
+    const settled = (command: Command): Promise<Settled<Executed>> =>
+      this.execute(command, options).then(
+        (value) => ({ value }),
+        (error: unknown) => ({ error }),
+      )
+    return Promise.all(commands.map(settled))
   }
 
   async barrier(options: WaitOptions): Promise<void> {

@@ -258,3 +258,67 @@ describe('own commands', () => {
     await expect(waiting).rejects.toMatchObject({ code: 'shutting-down' })
   })
 })
+
+describe('own commands of one caller', () => {
+  const many = (commands: OwnCommands, sizes: readonly number[], signal?: AbortSignal) => {
+    const promise = commands.addMany(
+      sizes.map((size) => new Uint8Array(size)),
+      { deadline: 100, signal },
+    )
+    promise.catch(() => {})
+    return promise
+  }
+
+  it('are answered together, each with what came of it, once the last one is decided', async () => {
+    const { commands, taken, refuse } = setUp()
+    const promise = many(commands, [10, 10, 10])
+    expect(taken()).toEqual([1, 2, 3])
+    commands.decided(3, executed)
+    refuse(1, 'storage-full', [2])
+    expect(await Promise.race([promise, 'waiting'])).toBe('waiting')
+    commands.decided(1, executed)
+    expect(await promise).toEqual([
+      { value: executed },
+      { error: expect.objectContaining({ code: 'storage-full' }) },
+      { value: executed },
+    ])
+    expect(commands.size).toBe(0)
+    expect(await many(commands, [])).toEqual([])
+  })
+
+  it('are refused one by one where no more may wait', async () => {
+    const { commands, taken } = setUp({ maxWaitingBytes: 25 })
+    const promise = many(commands, [10, 20, 10])
+    expect(taken()).toEqual([1, 2])
+    for (const number of [1, 2]) commands.decided(number, executed)
+    expect(await promise).toEqual([
+      { value: executed },
+      { error: expect.objectContaining({ code: 'overloaded', limit: 25, actual: 30 }) },
+      { value: executed },
+    ])
+  })
+
+  it('end at their deadline as each of them does by itself', async () => {
+    const { clock, commands } = setUp()
+    const promise = many(commands, [10, 10])
+    commands.take(10)
+    clock.now = 100
+    commands.tick()
+    expect(await promise).toEqual([
+      { error: expect.objectContaining({ code: 'outcome-unknown' }) },
+      { error: expect.objectContaining({ code: 'no-leader' }) },
+    ])
+  })
+
+  it('are forgotten when their caller has gone', async () => {
+    const { commands, taken } = setUp()
+    const aborter = new AbortController()
+    const promise = many(commands, [10, 10], aborter.signal)
+    aborter.abort(new Error('gone'))
+    await expect(promise).rejects.toThrow('gone')
+    expect(commands.size).toBe(0)
+    expect(taken()).toEqual([])
+    await expect(many(commands, [10], aborter.signal)).rejects.toThrow('gone')
+    expect(commands.size).toBe(0)
+  })
+})

@@ -154,6 +154,38 @@ describe('being closed', () => {
   })
 })
 
+describe('reading one row after the other', () => {
+  it('leaves it to the threads while rows come from the disk, and not where they are at hand', async () => {
+    const level = await memory()
+    const read = { atOnce: 0 }
+    const { getSync } = level
+    level.getSync = function (this: typeof level, ...args: Parameters<typeof getSync>) {
+      read.atOnce += 1
+      return getSync.apply(this, args)
+    } as typeof getSync
+    let clock = 0
+    let step = 0
+    const time = { ...realTime, now: () => (clock += step) }
+    const { state } = await workshop.open(level, { time })
+    const keys = Array.from({ length: 100 }, (_, n) => Buffer.from(`key-${n}`))
+    await state.apply([entry(1, [batch(keys.map((key, n) => [n + 1, set(key, 'x')] as const))])])
+    await state.flush()
+    const found = async (): Promise<number> => {
+      let count = 0
+      await state.getEach('default', keys, (item) => {
+        if (item !== undefined) count += 1
+      })
+      return count
+    }
+    expect([await found(), read.atOnce]).toEqual([100, 100])
+    step = 1
+    read.atOnce = 0
+    expect(await found()).toBe(100)
+    expect(read.atOnce).toBeGreaterThan(5)
+    expect(read.atOnce).toBeLessThan(20)
+  })
+})
+
 describe('a lost batch', () => {
   it('is a gap at open, wherever it was', async () => {
     const level = await memory()

@@ -11,7 +11,6 @@ import { callOf, storeCallOf } from '../gate.ts'
 import { readRepeat, repeatable } from '../once.ts'
 import { documented } from '../openapi.ts'
 import { resultAnswer } from '../operation-answers.ts'
-import { encodePart } from '../operation-bodies.ts'
 import { listOf, type OperationBody, readOperationBody, sendResults } from '../operation-requests.ts'
 import {
   atOperation,
@@ -53,7 +52,7 @@ export function addTransactionRoute(app: App, context: RouteContext): void {
       const { form } = body
       return sendResults(reply, form, {
         fields: { succeeded, revision },
-        results: results.map((result) => encodePart(form, resultAnswer(result, form))),
+        results: results.map((result) => resultAnswer(result, form)),
       })
     },
   })
