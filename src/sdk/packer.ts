@@ -157,11 +157,10 @@ export class Packer {
     const present = members.filter(({ settled }) => !settled)
     const [first] = present
     if (first === undefined) return
-    const alone = present.length === 1 ? first.parcel.single() : undefined
-    if (alone !== undefined) return this.#shipAlone(first, alone)
-    const shipment = new Shipment(present)
     try {
-      const answer = await this.#post(first.parcel.endpoint, batchOf(present), shipment)
+      const alone = present.length === 1 ? first.parcel.single() : undefined
+      if (alone !== undefined) return await this.#shipAlone(first, alone)
+      const answer = await this.#post(first.parcel.endpoint, batchOf(present), new Shipment(present))
       if (present.length > 1 && isRefusedTogether(answer.status)) return await this.#split(present)
       unpackBatch(answer, present.length, (own, at) => present[at]?.answered(own))
     } catch (cause) {

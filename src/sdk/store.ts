@@ -41,7 +41,7 @@ export class StoreHandle implements Store {
   }
 
   async get(key: string, options: ReadOptions = {}): Promise<Bytes | undefined> {
-    return (await this.getEntry(key, options))?.value
+    return (await this.backend.get(op.get(this.name, key), checkRead(options)))?.value
   }
 
   async getText(key: string, options: ReadOptions = {}): Promise<string | undefined> {

@@ -53,6 +53,8 @@ export type Verdict =
 /** Judges a whole answer. */
 export function judgeAnswer(answer: Answer, effect: Effect): Verdict {
   if (answer.status >= 200 && answer.status < 300) return { type: 'done', answer }
+  // A get of a batch that found nothing says so in its result: no error need be made of it.
+  if (effect === 'none' && answer.result?.['found'] === false) return { type: 'done', answer }
   const problem = readProblem(answer)
   const error = problem ?? foreign(answer)
   const everywhere = error.code === 'overloaded' || error.code === 'storage-full'
