@@ -55,11 +55,13 @@ export class StateReads {
   async get(place: Place, key: Uint8Array): Promise<Item | undefined> {
     const part = this.#partOf(place)
     if (part === undefined) return undefined
-    const { overlay, level, reading } = this.#options
+    const { overlay, level, reading, time } = this.#options
     const row = rowPlace(part.store, keyIn(place, key))
     const waiting = overlay.get(row.name)
     return reading(async () => {
-      const found = waiting === undefined ? await level.get(row.key) : waiting.value
+      let found: Uint8Array | undefined
+      if (waiting !== undefined) found = waiting.value
+      else found = time.now() < this.#coldUntil ? await level.get(row.key) : this.#atOnce(row.key)
       return found === undefined ? undefined : itemOf(part, row.key, found)
     })
   }

@@ -156,7 +156,13 @@ describe('being closed', () => {
 
 describe('reading one row after the other', () => {
   it('leaves it to the threads while rows come from the disk, and not where they are at hand', async () => {
-    const level = await memory()
+    const keys = Array.from({ length: 100 }, (_, n) => Buffer.from(`key-${n}`))
+    const written = await memory()
+    const { state: writer } = await workshop.open(written)
+    await writer.apply([entry(1, [batch(keys.map((key, n) => [n + 1, set(key, 'x')] as const))])])
+    await writer.close()
+    // What was written lately is in memory; a state that was opened anew has nothing there.
+    const level = await written.restart()
     const read = { atOnce: 0 }
     const { getSync } = level
     level.getSync = function (this: typeof level, ...args: Parameters<typeof getSync>) {
@@ -167,9 +173,6 @@ describe('reading one row after the other', () => {
     let step = 0
     const time = { ...realTime, now: () => (clock += step) }
     const { state } = await workshop.open(level, { time })
-    const keys = Array.from({ length: 100 }, (_, n) => Buffer.from(`key-${n}`))
-    await state.apply([entry(1, [batch(keys.map((key, n) => [n + 1, set(key, 'x')] as const))])])
-    await state.flush()
     const found = async (): Promise<number> => {
       let count = 0
       await state.getEach('default', keys, (item) => {
