@@ -1,165 +1,143 @@
-// Measures a three-node cluster on this machine: PUT and linearizable GET over HTTP, at the leader and at a follower.
+// `npm run bench`: Trivet beside etcd, on this machine, taking turns in one run; `-- --help` says what it may be told.
 //
-// `npm run bench`, or `npm run bench -- --rounds 5 --seconds 5`. Machines are noisy: read the figures as ratios within one
-// run. Each is the median of the rounds; the loader is a process of its own.
+// What it does is in `scenarios/`, one group each. Results lie in `bench/results/`, also when a group fails;
+// docs/performance.md says how to read them.
 
-import { execFile, spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
-import { createServer } from 'node:net'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { parseArgs, promisify } from 'node:util'
-import type { Load, LoadResult } from './load.ts'
+import { join, resolve } from 'node:path'
+import type { Bench, Group } from './bench.ts'
+import { findLoadTool } from './loads/http-load.ts'
+import { commitOf, load, machineFacts } from './machine.ts'
+import { type Options, readOptions, usage } from './options.ts'
+import { writeResults } from './report/files.ts'
+import type { Sample } from './report/samples.ts'
+import { catchUp } from './scenarios/catch-up.ts'
+import { ceilings } from './scenarios/ceilings.ts'
+import { clients } from './scenarios/clients.ts'
+import { failover } from './scenarios/failover.ts'
+import { http, mixed, nodes, values } from './scenarios/http.ts'
+import { size } from './scenarios/size.ts'
+import { watchers } from './scenarios/watchers.ts'
+import type { Engine } from './systems/engine.ts'
+import { installedEtcd } from './systems/etcd.ts'
+import { thisTrivet, trivetAt } from './systems/trivet.ts'
 
 const root = join(import.meta.dirname, '..')
-const run = promisify(execFile)
+const groups: readonly Group[] = [
+  http,
+  clients,
+  mixed,
+  values,
+  failover,
+  size,
+  catchUp,
+  nodes,
+  watchers,
+  ceilings,
+]
 
-const { values: options } = parseArgs({
-  options: {
-    rounds: { type: 'string', default: '3' },
-    seconds: { type: 'string', default: '4' },
-    quick: { type: 'boolean', default: false },
-  },
-})
-const rounds = options.quick ? 1 : Number(options.rounds)
-const seconds = options.quick ? 2 : Number(options.seconds)
+/** Above this load of the last minute, somebody else is at work. */
+const busyLoad = 1
 
-type Scenario = Pick<Load, 'method' | 'connections'> & { readonly at: 'leader' | 'follower' }
-
-const scenarios: readonly Scenario[] = (['PUT', 'GET'] as const).flatMap((method) =>
-  (['leader', 'follower'] as const).flatMap((at) =>
-    [1, 64, 256].map((connections) => ({ method, at, connections })),
-  ),
-)
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  server.close()
-  await once(server, 'close')
-  if (address === null || typeof address === 'string') throw new Error('no port')
-  return address.port
+function inWords(load: readonly number[]): string {
+  return load.map((value) => value.toFixed(1)).join(', ')
 }
 
-/** Three consecutive ports each for HTTP and libp2p, most likely free. */
-async function startCluster(data: string) {
-  const http = await freePort()
-  const p2p = await freePort()
-  const child = spawn(
-    process.execPath,
-    ['src/cli/main.ts', 'dev', '--data', data, '--http-port', String(http), '--p2p-port', String(p2p)],
-    { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] },
-  )
-  const ends = once(child, 'exit')
-  const urls = [0, 1, 2].map((at) => `http://127.0.0.1:${http + at}`)
-  const deadline = Date.now() + 30_000
-  for (const url of urls) {
-    while (
-      !(await fetch(`${url}/readyz`).then(
-        (answer) => answer.ok,
-        () => false,
-      ))
-    ) {
-      if (child.exitCode !== null || Date.now() > deadline) throw new Error('the cluster did not come up')
-      await new Promise((resolve) => setTimeout(resolve, 50))
-    }
+async function findSystems({ trivet, withEtcd }: Options, note: (text: string) => void): Promise<Engine[]> {
+  const systems = [await thisTrivet()]
+  if (trivet !== undefined) systems.push(await trivetAt(trivet))
+  if (!withEtcd) return systems
+  const etcd = await installedEtcd()
+  if (etcd === undefined) {
+    note('There is no etcd on the PATH (Debian: etcd-server), so Trivet was measured alone, without ratios.')
+  } else systems.push(etcd)
+  return systems
+}
+
+/** One line of progress. */
+function progress({ group, scenario, system, figures }: Sample): void {
+  const shown = Object.entries(figures).map(([name, value]) => `${name} ${Number(value.toPrecision(4))}`)
+  console.error(`${group}: ${scenario}: ${system}: ${shown.join(', ')}`)
+}
+
+async function main(args: readonly string[]): Promise<number> {
+  const begun = new Date()
+  const names = groups.map(({ name }) => name)
+  if (args.includes('--help')) {
+    console.log(usage(names))
+    return 0
   }
-  const token = (await readFile(join(data, 'admin.token'), 'utf8')).trim()
-  const stop = async () => {
-    child.kill('SIGTERM')
-    await ends
+  const options = readOptions(args, names)
+  const loadBefore = load()
+  const notes: string[] = []
+  const samples: Sample[] = []
+  const note = (text: string) => {
+    // The same may be found in every round.
+    if (notes.includes(text)) return
+    console.error(text)
+    notes.push(text)
   }
-  return { urls, token, stop }
-}
-
-type Member = { readonly id: string; readonly http: string }
-
-async function places(url: string, token: string): Promise<Record<Scenario['at'], string>> {
-  const answer = await fetch(`${url}/v1/cluster`, { headers: { authorization: `Bearer ${token}` } })
-  const { leader, members } = (await answer.json()) as { leader: string; members: Member[] }
-  const at = (found: Member | undefined) => {
-    if (found === undefined) throw new Error('the cluster has no leader')
-    return found.http
+  if ((loadBefore[0] ?? 0) > busyLoad) {
+    note(
+      `The machine was busy with something else when this run began (${inWords(loadBefore)}): do not believe it.`,
+    )
   }
-  return {
-    leader: at(members.find((member) => member.id === leader)),
-    follower: at(members.find((member) => member.id !== leader)),
+  const systems = await findSystems(options, note)
+  const tool = await findLoadTool()
+  const { rounds, seconds, quick, only } = options
+  const record = (sample: Sample) => {
+    progress(sample)
+    samples.push(sample)
   }
-}
+  const bench: Bench = { systems, tool, rounds, seconds, quick, record, note }
 
-async function load(input: Load): Promise<LoadResult> {
-  const { stdout } = await run(process.execPath, [
-    join(import.meta.dirname, 'load.ts'),
-    JSON.stringify(input),
-  ])
-  return JSON.parse(stdout) as LoadResult
-}
-
-/** Every key exists before anything is measured. */
-async function fill(urls: readonly string[], token: string, keys: number): Promise<void> {
-  const numbers = Array.from({ length: keys }, (_, key) => key).values()
-  const writer = async (at: number) => {
-    for (const key of numbers) {
-      const answer = await fetch(`${urls[at % urls.length]}/v1/stores/default/keys/bench-${key}`, {
-        method: 'PUT',
-        headers: { authorization: `Bearer ${token}` },
-        body: 'v'.repeat(256),
-      })
-      if (!answer.ok) throw new Error(`filling failed: ${answer.status} ${await answer.text()}`)
-      await answer.arrayBuffer()
-    }
-  }
-  await Promise.all(Array.from({ length: 64 }, (_, at) => writer(at)))
-}
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b)
-  return sorted[sorted.length >> 1] ?? Number.NaN
-}
-
-const data = await mkdtemp(join(tmpdir(), 'trivet-bench-'))
-const cluster = await startCluster(data)
-const results = new Map<Scenario, LoadResult[]>(scenarios.map((scenario) => [scenario, []]))
-try {
-  const [first] = cluster.urls
-  if (first === undefined) throw new Error('no node')
-  const keys = 5000
-  const common = { token: cluster.token, keys, valueBytes: 256 }
-  await fill(cluster.urls, cluster.token, keys)
-  for (let round = 1; round <= rounds; round++) {
-    for (const scenario of scenarios) {
-      const where = await places(first, cluster.token)
-      const { method, connections, at } = scenario
-      const result = await load({ ...common, url: where[at], method, connections, seconds })
-      results.get(scenario)?.push(result)
-      console.error(
-        `round ${round}/${rounds}: ${method} at the ${at}, ${connections}: ${result.perSecond.toFixed(0)}/s`,
+  const chosen = groups.filter(({ name }) => only === undefined || only.includes(name))
+  let failures = 0
+  for (const group of chosen) {
+    console.error(`\n${group.name}: ${group.title}`)
+    try {
+      await group.run(bench)
+    } catch (error) {
+      // What the others measured is not lost with it.
+      failures += 1
+      note(
+        `The group "${group.name}" was not measured to its end: ${error instanceof Error ? error.message : error}`,
       )
     }
   }
-} finally {
-  await cluster.stop()
-  await rm(data, { recursive: true, force: true })
+
+  const minutes = ((Date.now() - begun.getTime()) / 60_000).toFixed(0)
+  const stamp = begun.toISOString().slice(0, 16).replace('T', '-').replace(':', '')
+  const path = await writeResults(
+    resolve(options.out ?? join(root, 'bench/results')),
+    quick ? `${stamp}-quick` : stamp,
+    {
+      circumstances: {
+        date: begun.toISOString().slice(0, 16).replace('T', ' '),
+        command: `npm run bench${args.length > 0 ? ` -- ${args.join(' ')}` : ''}`,
+        facts: [
+          ...machineFacts(),
+          ...systems.map(({ name, version }) => [name, version] as const),
+          ['commit', (await commitOf(root)) ?? 'unknown'],
+          ['load generator', `${tool.name}; clients: a process of Node`],
+          ['rounds', `${rounds} of ${seconds} s for each load; the whole run took ${minutes} minutes`],
+          [
+            'load of the machine',
+            `${inWords(loadBefore)} before (1, 5, 15 minutes), ${inWords(load())} after`,
+          ],
+        ],
+      },
+      groups: chosen,
+      samples,
+      notes,
+    },
+  )
+  console.log(path)
+  return failures === 0 ? 0 : 1
 }
 
-console.log(
-  `Median of ${rounds} rounds of ${seconds} s; 256-byte values, fsync on, Node ${process.version}\n`,
-)
-console.log('| request | at | connections | per second | p50 ms | p99 ms | p99.9 ms | failed |')
-console.log('|---|---|---:|---:|---:|---:|---:|---:|')
-for (const [{ method, at, connections }, measured] of results) {
-  const figure = (pick: (result: LoadResult) => number) => median(measured.map(pick))
-  const row = [
-    method,
-    at,
-    connections,
-    figure((result) => result.perSecond).toFixed(0),
-    figure((result) => result.p50),
-    figure((result) => result.p99),
-    figure((result) => result.p999),
-    measured.reduce((sum, result) => sum + result.failed, 0),
-  ]
-  console.log(`| ${row.join(' | ')} |`)
+try {
+  process.exitCode = await main(process.argv.slice(2))
+} catch (error) {
+  console.error(error instanceof Error ? error.message : String(error))
+  process.exitCode = 2
 }
