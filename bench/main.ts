@@ -38,6 +38,9 @@ const groups: readonly Group[] = [
 /** Above this load of the last minute, somebody else is at work. */
 const busyLoad = 1
 
+/** Of what a program says when it fails, its beginning is enough. */
+const longestNote = 600
+
 function inWords(load: readonly number[]): string {
   return load.map((value) => value.toFixed(1)).join(', ')
 }
@@ -70,7 +73,8 @@ async function main(args: readonly string[]): Promise<number> {
   const loadBefore = load()
   const notes: string[] = []
   const samples: Sample[] = []
-  const note = (text: string) => {
+  const note = (sentence: string) => {
+    const text = sentence.replaceAll(/\s+/g, ' ').slice(0, longestNote)
     // The same may be found in every round.
     if (notes.includes(text)) return
     console.error(text)

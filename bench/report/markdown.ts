@@ -31,7 +31,7 @@ export function markdown({ circumstances, groups, measured, verdicts, notes, cha
     if (own.length === 0) return []
     const shown = charts.filter(({ group }) => group === name)
     const pictures = shown.flatMap((chart) => [`![${chart.title}](${chart.file})`, ''])
-    return [`## ${title}`, '', ...pictures, ...groupTable(own), '']
+    return [`## ${title}`, '', ...pictures, ...groupTables(own)]
   })
   return [
     `# Measured ${circumstances.date}`,
@@ -58,6 +58,12 @@ function targetTable(verdicts: readonly Verdict[]): readonly string[] {
     isMet ? 'yes' : '**no**',
   ])
   return ['## Targets, as ratios to etcd', '', ...table(['what', 'reach', 'reached', 'met'], rows), '']
+}
+
+/** A table for each set of scenarios in which the same was measured. */
+function groupTables(measured: readonly Measured[]): readonly string[] {
+  const alike = Map.groupBy(measured, ({ figures: found }) => Object.keys(found).join())
+  return [...alike.values()].flatMap((some) => [...groupTable(some), ''])
 }
 
 /** One row per scenario and system, and one for the ratio to each other system. */

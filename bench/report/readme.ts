@@ -49,7 +49,7 @@ export function speedTable(measured: readonly Measured[]): string {
     return [`| ${[what, ...cells].join(' | ')} |`]
   })
   return [
-    '| Trivet by etcd | throughput | time (p99) | CPU of all nodes |',
+    '| Trivet by etcd | throughput | time (p99; kills: median) | CPU of all nodes |',
     '| --- | ---: | ---: | ---: |',
     ...rows,
   ].join('\n')

@@ -6,7 +6,7 @@ import type { Bench, Group } from '../bench.ts'
 import { keyName } from '../loads/keys.ts'
 import type { Cluster } from '../systems/cluster.ts'
 import { exchange, isDone } from '../systems/http.ts'
-import { takeTurns, withClusters } from './turns.ts'
+import { makeReady, takeTurns, withClusters } from './turns.ts'
 
 /** How often a write is sent, each to the next of the nodes, whatever became of those before. */
 const everyMs = 10
@@ -69,6 +69,7 @@ export const failover: Group = {
   title: 'From the loss of the leader to the next acknowledged write',
   run: (bench) =>
     withClusters(bench, 3, async (clusters) => {
+      await makeReady(bench, clusters)
       const [kills, hangs] = bench.quick ? [3, 1] : [20, 5]
       await takeTurns(clusters, kills, (cluster) => strikeLeader(bench, cluster, 'SIGKILL'))
       await takeTurns(clusters, hangs, (cluster) => strikeLeader(bench, cluster, 'SIGSTOP'))
