@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs'
 import { availableParallelism, cpus, loadavg, release, totalmem } from 'node:os'
 import { output } from './systems/processes.ts'
 
-export function machineFacts(): readonly (readonly [name: string, value: string])[] {
+export function machineFacts(): readonly [name: string, value: string][] {
   const [cpu] = cpus()
   return [
     ['processor', `${cpu?.model ?? 'unknown'}, ${availableParallelism()} cores`],
@@ -14,9 +14,10 @@ export function machineFacts(): readonly (readonly [name: string, value: string]
   ]
 }
 
-/** How many processes wanted a processor over the last 1, 5 and 15 minutes. */
-export function load(): readonly number[] {
-  return loadavg()
+/** How many processes wanted a processor over the last minute, and in words over the last 1, 5 and 15. */
+export function load(): { readonly lastMinute: number; readonly words: string } {
+  const all = loadavg()
+  return { lastMinute: all[0] ?? 0, words: all.map((value) => value.toFixed(1)).join(', ') }
 }
 
 function distribution(): string {

@@ -41,10 +41,6 @@ const busyLoad = 1
 /** Of what a program says when it fails, its beginning is enough. */
 const longestNote = 600
 
-function inWords(load: readonly number[]): string {
-  return load.map((value) => value.toFixed(1)).join(', ')
-}
-
 async function findSystems({ trivet, withEtcd }: Options, note: (text: string) => void): Promise<Engine[]> {
   const systems = [await thisTrivet()]
   if (trivet !== undefined) systems.push(await trivetAt(trivet))
@@ -62,39 +58,8 @@ function progress({ group, scenario, system, figures }: Sample): void {
   console.error(`${group}: ${scenario}: ${system}: ${shown.join(', ')}`)
 }
 
-async function main(args: readonly string[]): Promise<number> {
-  const begun = new Date()
-  const names = groups.map(({ name }) => name)
-  if (args.includes('--help')) {
-    console.log(usage(names))
-    return 0
-  }
-  const options = readOptions(args, names)
-  const loadBefore = load()
-  const notes: string[] = []
-  const samples: Sample[] = []
-  const note = (sentence: string) => {
-    const text = sentence.replaceAll(/\s+/g, ' ').slice(0, longestNote)
-    // The same may be found in every round.
-    if (notes.includes(text)) return
-    console.error(text)
-    notes.push(text)
-  }
-  if ((loadBefore[0] ?? 0) > busyLoad) {
-    note(
-      `The machine was busy with something else when this run began (${inWords(loadBefore)}): do not believe it.`,
-    )
-  }
-  const systems = await findSystems(options, note)
-  const tool = await findLoadTool()
-  const { rounds, seconds, quick, only } = options
-  const record = (sample: Sample) => {
-    progress(sample)
-    samples.push(sample)
-  }
-  const bench: Bench = { systems, tool, rounds, seconds, quick, record, note }
-
-  const chosen = groups.filter(({ name }) => only === undefined || only.includes(name))
+/** Runs the groups one after the other; returns how many failed. */
+async function runAll(chosen: readonly Group[], bench: Bench): Promise<number> {
   let failures = 0
   for (const group of chosen) {
     console.error(`\n${group.name}: ${group.title}`)
@@ -103,37 +68,70 @@ async function main(args: readonly string[]): Promise<number> {
     } catch (error) {
       // What the others measured is not lost with it.
       failures += 1
-      note(
-        `The group "${group.name}" was not measured to its end: ${error instanceof Error ? error.message : error}`,
-      )
+      const why = error instanceof Error ? error.message : String(error)
+      bench.note(`The group "${group.name}" was not measured to its end: ${why}`)
     }
   }
+  return failures
+}
+
+/** Sentences that belong to the results, each once: the same may be found in every round. */
+function notebook(): { readonly notes: readonly string[]; readonly note: Bench['note'] } {
+  const notes: string[] = []
+  const note = (sentence: string) => {
+    const text = sentence.replaceAll(/\s+/g, ' ').slice(0, longestNote)
+    if (notes.includes(text)) return
+    console.error(text)
+    notes.push(text)
+  }
+  return { notes, note }
+}
+
+async function main(args: readonly string[]): Promise<number> {
+  const names = groups.map(({ name }) => name)
+  if (args.includes('--help')) {
+    console.log(usage(names))
+    return 0
+  }
+  if (process.platform !== 'linux') {
+    throw new Error('Processor time and memory are read from /proc: this runs on Linux only.')
+  }
+  const options = readOptions(args, names)
+  const { rounds, seconds, quick, only } = options
+  const begun = new Date()
+  const loadBefore = load()
+  const { notes, note } = notebook()
+  if (loadBefore.lastMinute > busyLoad) {
+    note(
+      `The machine was busy with something else when this run began (${loadBefore.words}): do not believe it.`,
+    )
+  }
+  const samples: Sample[] = []
+  const record = (sample: Sample) => {
+    progress(sample)
+    samples.push(sample)
+  }
+  const systems = await findSystems(options, note)
+  const tool = await findLoadTool()
+  const chosen = groups.filter(({ name }) => only === undefined || only.includes(name))
+  const failures = await runAll(chosen, { systems, tool, rounds, seconds, quick, record, note })
 
   const minutes = ((Date.now() - begun.getTime()) / 60_000).toFixed(0)
-  const stamp = begun.toISOString().slice(0, 16).replace('T', '-').replace(':', '')
+  const date = begun.toISOString().slice(0, 16).replace('T', ' ')
+  const facts: [string, string][] = [
+    ...machineFacts(),
+    ...systems.map(({ name, version }): [string, string] => [name, version]),
+    ['commit', (await commitOf(root)) ?? 'unknown'],
+    ['load generator', `${tool.name}; clients: a process of Node`],
+    ['rounds', `${rounds} of ${seconds} s for each load; the whole run took ${minutes} minutes`],
+    ['load of the machine', `${loadBefore.words} before (1, 5, 15 minutes), ${load().words} after`],
+  ]
+  const command = `npm run bench${args.length > 0 ? ` -- ${args.join(' ')}` : ''}`
+  const stamp = date.replace(' ', '-').replace(':', '')
   const path = await writeResults(
     resolve(options.out ?? join(root, 'bench/results')),
     quick ? `${stamp}-quick` : stamp,
-    {
-      circumstances: {
-        date: begun.toISOString().slice(0, 16).replace('T', ' '),
-        command: `npm run bench${args.length > 0 ? ` -- ${args.join(' ')}` : ''}`,
-        facts: [
-          ...machineFacts(),
-          ...systems.map(({ name, version }) => [name, version] as const),
-          ['commit', (await commitOf(root)) ?? 'unknown'],
-          ['load generator', `${tool.name}; clients: a process of Node`],
-          ['rounds', `${rounds} of ${seconds} s for each load; the whole run took ${minutes} minutes`],
-          [
-            'load of the machine',
-            `${inWords(loadBefore)} before (1, 5, 15 minutes), ${inWords(load())} after`,
-          ],
-        ],
-      },
-      groups: chosen,
-      samples,
-      notes,
-    },
+    { circumstances: { date, command, facts }, groups: chosen, samples, notes },
   )
   console.log(path)
   return failures === 0 ? 0 : 1

@@ -2,6 +2,7 @@
 
 import { randomBytes } from 'node:crypto'
 import { Agent } from 'node:http'
+import { setTimeout as delay } from 'node:timers/promises'
 import type { Cluster } from '../systems/cluster.ts'
 import type { Layout } from '../systems/engine.ts'
 import { exchange } from '../systems/http.ts'
@@ -21,7 +22,7 @@ export type Filling = {
 const patienceMs = 60_000
 
 /** Requests under way at a time. */
-const atOnce = 16
+const atOnce = 64
 
 type Pairs = Parameters<Layout['putMany']>[0]
 
@@ -50,10 +51,10 @@ async function putAll(cluster: Cluster, url: string, agent: Agent, pairs: Pairs)
   for (;;) {
     const answer = await exchange(url, cluster.layout.putMany(pairs), { timeoutMs: patienceMs, agent })
     if (answer.status === 200 && cluster.layout.tookAll(answer.body)) return
-    if (performance.now() < until) continue
-    const { name } = cluster.engine
-    throw new Error(
-      `${name} would not take ${pairs.length} keys: ${answer.status} ${answer.body.slice(0, 500)}`,
-    )
+    if (performance.now() > until) {
+      const what = `${cluster.engine.name} would not take ${pairs.length} keys`
+      throw new Error(`${what}: ${answer.status} ${answer.body.slice(0, 500)}`)
+    }
+    await delay(100)
   }
 }

@@ -35,15 +35,18 @@ async function stand(cluster: Cluster, count: number): Promise<Standing> {
       return body === undefined ? rest : { ...rest, body: body.toString() }
     }),
   }
-  child.send(job)
-  await opened
-  return {
-    failure: () => failure,
-    [Symbol.asyncDispose]: async () => {
-      if (child.connected) child.disconnect()
-      await ended
-    },
+  const leave = async () => {
+    if (child.connected) child.disconnect()
+    await ended
   }
+  child.send(job)
+  try {
+    await opened
+  } catch (error) {
+    await leave()
+    throw error
+  }
+  return { failure: () => failure, [Symbol.asyncDispose]: leave }
 }
 
 export const watchers: Group = {
