@@ -19,15 +19,19 @@ export type Filling = {
 }
 
 /** A busy system may refuse for a while, or not know an outcome; the same puts again do no harm. */
-const patienceMs = 60_000
+const patienceMs = 180_000
 
-/** Requests under way at a time. */
-const atOnce = 64
+/** What may be under way at a time: more would only wait, and be given up while it does. */
+const most = { requests: 64, keys: 1600, bytes: 4 * 2 ** 20 } as const
 
 type Pairs = Parameters<Layout['putMany']>[0]
 
 export async function fill(cluster: Cluster, filling: Filling): Promise<void> {
   const { from, to, valueBytes, together = 100, ids = cluster.ids } = filling
+  const requests = Math.floor(
+    Math.min(most.requests, most.keys / together, most.bytes / (together * valueBytes)),
+  )
+  const atOnce = Math.max(1, requests)
   const agent = new Agent({ keepAlive: true, maxSockets: atOnce })
   let next = from
   const one = async (at: number): Promise<void> => {
@@ -49,7 +53,7 @@ export async function fill(cluster: Cluster, filling: Filling): Promise<void> {
 async function putAll(cluster: Cluster, url: string, agent: Agent, pairs: Pairs): Promise<void> {
   const until = performance.now() + patienceMs
   for (;;) {
-    const answer = await exchange(url, cluster.layout.putMany(pairs), { timeoutMs: patienceMs, agent })
+    const answer = await exchange(url, cluster.layout.putMany(pairs), { timeoutMs: 60_000, agent })
     if (answer.status === 200 && cluster.layout.tookAll(answer.body)) return
     if (performance.now() > until) {
       const what = `${cluster.engine.name} would not take ${pairs.length} keys`

@@ -13,8 +13,6 @@ import { withClusters } from './turns.ts'
 const absenceMs = 65_000
 const valueBytes = 256
 const keys = 600_000
-/** Few enough in a request for etcd, which sends a snapshot to whom 100,000 entries are missing: an entry is a request there. */
-const together = 4
 
 async function measure(bench: Bench, cluster: Cluster): Promise<void> {
   const away = await cluster.follower()
@@ -22,6 +20,7 @@ async function measure(bench: Bench, cluster: Cluster): Promise<void> {
   cluster.signal(away, 'SIGTERM')
   await cluster.ended(away)
   const left = performance.now()
+  const together = cluster.layout.togetherBeyondLog
   // The rest is written once the member counts as gone, because logs are cut while they grow.
   await fill(cluster, { from: 0, to: keys / 2, valueBytes, together, ids })
   await delay(Math.max(0, absenceMs - (performance.now() - left)))

@@ -42,6 +42,8 @@ export type Layout = {
   watch(key: string): Exchange
   /** Many puts in one request, at most 100, to fill a cluster fast. */
   putMany(pairs: readonly (readonly [key: string, value: Buffer])[]): Exchange
+  /** How many keys `putMany` may take at a time if 600,000 are to be more than the log is kept for. */
+  readonly togetherBeyondLog: number
   /** Whether an answer of `putMany` with status 200 says that all were written. */
   tookAll(body: string): boolean
   client(urls: readonly string[]): ClientTarget

@@ -82,6 +82,8 @@ async function layOut(directory: string, count: number): Promise<Layout> {
           request_put: { key: base64(key), value: value.toString('base64') },
         })),
       }),
+    // It sends a snapshot to whom about 100,000 entries are missing, and a transaction is an entry.
+    togetherBeyondLog: 4,
     tookAll: (body) => Object(JSON.parse(body)).succeeded === true,
     client: (endpoints) => ({ type: 'etcd3', endpoints }),
   }

@@ -104,6 +104,8 @@ async function layOut(checkout: string, directory: string, nodes: number): Promi
         }),
       ),
     }),
+    // It counts bytes.
+    togetherBeyondLog: 100,
     tookAll: (body) => {
       const { results }: { results: { status: number }[] } = JSON.parse(body)
       return results.every(({ status }) => status === 200 || status === 201)
