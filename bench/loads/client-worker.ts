@@ -97,7 +97,7 @@ async function run({
   }
 
   // Compiled, connected and discovered before anything counts.
-  const warm = await measure(Math.min(1, seconds / 2))
+  const warm = await measure(Math.min(1, seconds / 4))
   const { latencies, failed, took, cpuSeconds } = await measure(seconds)
   await caller.close()
   const sorted = Float64Array.from(latencies).sort()

@@ -70,7 +70,7 @@ export const failover: Group = {
   run: (bench) =>
     withClusters(bench, 3, async (clusters) => {
       await makeReady(bench, clusters)
-      const [kills, hangs] = bench.quick ? [3, 1] : [20, 5]
+      const [kills, hangs] = bench.quick ? [3, 0] : [20, 5]
       await takeTurns(clusters, kills, (cluster) => strikeLeader(bench, cluster, 'SIGKILL'))
       await takeTurns(clusters, hangs, (cluster) => strikeLeader(bench, cluster, 'SIGSTOP'))
       for (const cluster of clusters) await whole(cluster)
