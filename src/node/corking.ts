@@ -24,14 +24,19 @@ export class Corks {
     readQuietly(socket)
   }
 
-  /** Lets go of everything once what runs now has run. */
+  /**
+   * Lets go of everything once what runs now has run, and the microtasks behind it, in which lanes write: from a callback of
+   * the event loop `nextTick` alone would come before them.
+   */
   flushSoon(): void {
     if (this.#flushing) return
     this.#flushing = true
-    process.nextTick(() => {
-      this.#flushing = false
-      for (const socket of this.#corked) this.#uncork(socket)
-    })
+    queueMicrotask(() => process.nextTick(() => this.#flush()))
+  }
+
+  #flush(): void {
+    this.#flushing = false
+    for (const socket of this.#corked) this.#uncork(socket)
   }
 
   #cork(socket: Socket): void {
