@@ -52,6 +52,15 @@ const scrubSoonMs = 300_000
 /** A scrub leaves the disk to others. */
 const scrubBytesPerSecond = 8 * 1024 * 1024
 
+/**
+ * In how many milliseconds all rows are to be read again that were read so long ago; undefined: since then the node was stopped
+ * uncleanly. `random` from 0 to 1, so that not all nodes read at once.
+ */
+export function scrubDelay(readAgoMs: number | undefined, random: number): number {
+  const rest = readAgoMs === undefined ? 0 : scrubEveryMs - readAgoMs
+  return Math.max(rest, scrubSoonMs) * (0.9 + random / 5)
+}
+
 /** Between two tries to open a state that the disk refuses, in milliseconds. */
 const reopenMs = { least: 100, most: 5000 } as const
 
@@ -78,7 +87,7 @@ export class StateKeeper {
     const { self, storage, surroundings, ask, sleep, stateTime, name, logger } = options
     this.#options = options
     this.#book = new DigestBook(self)
-    this.#scrubAt = this.#nextScrub()
+    this.#scrubAt = this.#nextScrub(0)
     this.#sender = new SnapshotSender({
       machine: () => (this.#closed === undefined ? storage.opened?.machine : undefined),
       now: surroundings.now,
@@ -145,7 +154,8 @@ export class StateKeeper {
       const { proof } = storage
       if (proof.type === 'proven') {
         this.#options.logger.info('the files of the state are what LevelDB wrote')
-        this.#scrubAt = this.#nextScrub(proof.readAgoMs)
+        // After an unclean stop rows are to be read again (`safety.md`, rule 9): beside serving, which the files allow.
+        this.#scrubAt = this.#nextScrub(machine.verified ? proof.readAgoMs : undefined)
         this.#open(machine)
         return
       }
@@ -267,13 +277,13 @@ export class StateKeeper {
       }
     } finally {
       this.#scrubbing = false
-      this.#scrubAt = this.#nextScrub()
+      this.#scrubAt = this.#nextScrub(0)
     }
   }
 
-  #nextScrub(readAgoMs = 0): number {
+  #nextScrub(readAgoMs: number | undefined): number {
     const { now, random } = this.#options.surroundings
-    return now() + Math.max(scrubEveryMs - readAgoMs, scrubSoonMs) * (0.9 + random() / 5)
+    return now() + scrubDelay(readAgoMs, random())
   }
 
   // ── repair ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -2,6 +2,7 @@
 
 import { setTimeout as delay } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
+import { scrubDelay } from '../../src/node/state-keeper.ts'
 import type { LevelFiles } from '../../src/store/level-files.ts'
 import { recordKey } from '../../src/store/state-rows.ts'
 import { Town } from './town.ts'
@@ -110,6 +111,21 @@ describe('a node that was stopped uncleanly', () => {
     // LevelDB follows behind what is served.
     await expect.poll(() => town.level(follower).get(key), { timeout: 5000 }).toBeDefined()
     expect(await town.holds(follower)).toEqual(await town.holds(leader))
+  })
+})
+
+describe('the reading of all rows', () => {
+  it('comes within a day, and within minutes when it is overdue or the node was stopped uncleanly', () => {
+    const minute = 60_000
+    const day = 24 * 60 * minute
+    for (const random of [0, 0.5, 1]) {
+      expect(scrubDelay(0, random)).toBeGreaterThan(0.8 * day)
+      expect(scrubDelay(day / 2, random)).toBeLessThan(0.6 * day)
+      for (const readAgo of [day, 3 * day, undefined]) {
+        expect(scrubDelay(readAgo, random)).toBeGreaterThan(4 * minute)
+        expect(scrubDelay(readAgo, random)).toBeLessThan(6 * minute)
+      }
+    }
   })
 })
 
