@@ -24,9 +24,15 @@ const longOnes = [
 ].map((name) => `test/integration/${name}.test.ts`)
 
 /** Of one process, and of many starts of the command. */
-const slowUnits = ['cli/administration', 'docs/sdk', 'node/full-disks', 'node/members', 'sdk/discovery'].map(
-  (name) => `test/${name}.test.ts`,
-)
+const slowUnits = [
+  'cli/administration',
+  'cli/recover',
+  'docs/sdk',
+  'node/full-disks',
+  'node/members',
+  'sdk/discovery',
+  'store/state-rot',
+].map((name) => `test/${name}.test.ts`)
 
 /** Real processes want the machine for themselves. */
 const alone = { testTimeout: 90_000, hookTimeout: 60_000, fileParallelism: false }
