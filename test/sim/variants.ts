@@ -123,6 +123,7 @@ export const variants: readonly Variant[] = [
     'raft/read-rounds.ts',
     'round: this.#sent + 1 })',
     'round: this.#sent })',
+    3105,
   ),
   one(
     'takes an answer to an old round for one to the last',
