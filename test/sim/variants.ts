@@ -28,6 +28,7 @@ export const variants: readonly Variant[] = [
     'raft/raft.ts',
     '(this.#votedFor === undefined || this.#votedFor === message.from) &&',
     '',
+    53,
   ),
   one(
     'keeps its vote only in memory',
@@ -110,13 +111,14 @@ export const variants: readonly Variant[] = [
     'raft/leadership.ts',
     'else if (this.#committedInTerm) this.#reads.join(read, this.#log.commitIndex)',
     'else if (this.#committedInTerm) this.#options.answerRead(read, this.#log.commitIndex)',
+    16,
   ),
   one(
     'reads before the first commit of the term',
     'raft/leadership.ts',
     'else if (this.#committedInTerm) this.#reads.join(read, this.#log.commitIndex)',
     'else if (this.#log.commitIndex > 0) this.#reads.join(read, this.#log.commitIndex)',
-    118,
+    151,
   ),
   one(
     'lets a read join a round that was sent before it came',
@@ -130,13 +132,14 @@ export const variants: readonly Variant[] = [
     'raft/leadership.ts',
     'progress.answeredRound = Math.max(progress.answeredRound, round)',
     'progress.answeredRound = this.#reads.sent',
-    20,
+    29,
   ),
   one(
     'answers the reads that wait as its leadership ends',
     'raft/leadership.ts',
     'for (const read of this.#reads.drain()) this.#options.answerRead(read, undefined)',
     'for (const read of this.#reads.drain()) this.#options.answerRead(read, this.#log.commitIndex)',
+    11,
   ),
   one(
     'asks under read ids that repeat after a restart',
@@ -180,6 +183,7 @@ export const variants: readonly Variant[] = [
     'store/wal-recovery.ts',
     'if (!isBodySound(buffer, start, seat, header)) return undefined',
     '',
+    92,
   ),
   {
     name: 'cuts damage like a torn tail',
@@ -309,6 +313,7 @@ export const variants: readonly Variant[] = [
     'store/state-idempotency.ts',
     'return { ...found.outcome, replayed: true }',
     'return undefined',
+    11,
   ),
   {
     name: 'sends snapshots without sessions and idempotency keys',
