@@ -168,30 +168,26 @@ export class Answers {
     ]
   }
 
+  /** The headers of every answer, for one that goes out on Node's own objects: under this id, to this request if there is one. */
+  headersOf(id: string, message?: IncomingMessage): readonly (readonly [string, string])[] {
+    return pairsOf([...this.flatHeaders(id, message), 'Cache-Control', 'no-store'])
+  }
+
   /**
    * The same as names and values in turn, but for `Cache-Control`, which the answer is to say. `revision`: that of the state
    * it was made at, where that is not simply the one of now.
    */
-  flatHeaders(id: string, message: IncomingMessage, revision = this.#node.state.revision): string[] {
+  flatHeaders(id: string, message?: IncomingMessage, revision = this.#node.state.revision): string[] {
     const list = [headers.node, this.#node.id, headers.request, id, headers.revision, String(revision)]
-    if (this.#origins.length > 0) list.push(...corsHeaders(this.#origins, message.headers.origin).flat())
-    const trace = traceOf(message)
+    if (this.#origins.length > 0) list.push(...corsHeaders(this.#origins, message?.headers.origin).flat())
+    const trace = message === undefined ? undefined : traceOf(message)
     if (trace !== undefined) list.push('traceparent', trace)
-    if (this.#draining) list.push(headers.draining, 'true', 'Connection', 'close')
+    if (this.#draining) list.push(headers.draining, 'true')
     return list
   }
+}
 
-  /** The headers of every answer, for one that goes out on Node's own objects: under this id, to this request if there is one. */
-  headersOf(id: string, message?: IncomingMessage): readonly (readonly [string, string])[] {
-    const trace = message === undefined ? undefined : traceOf(message)
-    return [
-      ...corsHeaders(this.#origins, message?.headers.origin),
-      [headers.node, this.#node.id],
-      [headers.request, id],
-      [headers.revision, String(this.#node.state.revision)],
-      ['Cache-Control', 'no-store'],
-      ...(trace === undefined ? [] : [['traceparent', trace] as const]),
-      ...(this.#draining ? [[headers.draining, 'true'] as const] : []),
-    ]
-  }
+/** Names and values in turn, as pairs. */
+export function pairsOf(list: readonly string[]): readonly (readonly [string, string])[] {
+  return Array.from({ length: list.length / 2 }, (_, at) => [list[2 * at] ?? '', list[2 * at + 1] ?? ''])
 }

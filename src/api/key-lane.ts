@@ -6,11 +6,10 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { TSchema } from 'typebox'
-import { TrivetError } from '../errors.ts'
 import type { NodeSurface, WriteTiming } from '../node/surface.ts'
 import type { Item } from '../store/types.ts'
 import type { AnswerRoom } from './answer-room.ts'
-import { type Answers, type Logger, traceOf } from './answers.ts'
+import { type Answers, type Logger, pairsOf, traceOf } from './answers.ts'
 import { timingText } from './app.ts'
 import { answerUnread, type BodyReader, hasUnreadBody } from './body.ts'
 import { formatTag, names, readCondition, type Tags, writeConditions } from './conditions.ts'
@@ -20,7 +19,7 @@ import { type Asked, type Call, type Gate, notFound, placeOfCall, type Rule, sto
 import { storedContentType } from './media-type.ts'
 import type { Metrics } from './metrics.ts'
 import { readRepeat, repeatable } from './once.ts'
-import { asTrivetError, problemHeaders, problemOf } from './problem.ts'
+import { asTrivetError, malformedPath, problemHeaders, problemOf } from './problem.ts'
 import { headers, problemType } from './protocol.ts'
 import { ReadQuery, SetQuery } from './schemas.ts'
 import { readTtl } from './ttl.ts'
@@ -98,8 +97,11 @@ export class KeyLane {
     if (target === undefined || this.#logs) return false
     const began = performance.now()
     void this.#serve(message, response, { url, target, id: this.#parts.answers.nextId() }).then(() => {
-      const { statusCode: status } = response
-      this.#parts.metrics.took({ method, route, status }, performance.now() - began)
+      const { statusCode: status, socket } = response
+      const took = () => this.#parts.metrics.took({ method, route, status }, performance.now() - began)
+      // What the system has taken at once is on its way; a large value takes as long as its reader.
+      if (socket === null || socket.writableLength === 0) took()
+      else response.once('close', took)
     })
     return true
   }
@@ -222,15 +224,19 @@ export class KeyLane {
     }
     const error = asTrivetError(thrown)
     if (error.code === 'internal') {
-      logger.error({ request: id, method, url, err: error.cause ?? error }, 'a request failed')
+      const traceparent = traceOf(message)
+      logger.error({ request: id, method, url, traceparent, err: error.cause ?? error }, 'a request failed')
     }
     metrics.failed(error.code)
     const list = this.#head(answering)
     list.push('Cache-Control', 'no-store', ...problemHeaders(error).flat(), 'Content-Type', problemType)
     const body = JSON.stringify(problemOf(error))
     if (hasUnreadBody(message)) {
-      const pairs = Array.from({ length: list.length / 2 }, (_, at) => pairAt(list, at))
-      answerUnread(message, response, { status: error.status, headers: pairs, body: Buffer.from(body) })
+      answerUnread(message, response, {
+        status: error.status,
+        headers: pairsOf(list),
+        body: Buffer.from(body),
+      })
       return
     }
     list.push('Content-Length', String(Buffer.byteLength(body)))
@@ -242,6 +248,7 @@ export class KeyLane {
   #head({ id, message, revision, timing, call, replayed }: Answering): string[] {
     const { answers } = this.#parts
     const list = answers.flatHeaders(id, message, revision)
+    if (answers.draining) list.push('Connection', 'close')
     if (timing !== undefined) list.push('Server-Timing', timingText(timing))
     if (replayed) list.push(headers.replayed, 'true')
     if (call?.stale === true) list.push(headers.stale, 'true')
@@ -281,7 +288,7 @@ function storeIn({ store }: KeyTarget): string {
   try {
     return decodeURIComponent(store)
   } catch {
-    throw new TrivetError('invalid-request', 'The path must be percent-encoded UTF-8', { field: 'path' })
+    throw malformedPath()
   }
 }
 
@@ -293,8 +300,4 @@ function queryReader<Query>(schema: TSchema): (query: unknown) => Query {
     if ('error' in checked) throw checked.error
     return checked.value as Query
   }
-}
-
-function pairAt(list: readonly string[], at: number): readonly [string, string] {
-  return [list[2 * at] ?? '', list[2 * at + 1] ?? '']
 }

@@ -51,13 +51,17 @@ type FrameworkError = Error & {
   readonly statusCode?: number
 }
 
+export function malformedPath(): TrivetError {
+  return new TrivetError('invalid-request', 'The path must be percent-encoded UTF-8', { field: 'path' })
+}
+
 /** Any throw as the error it is answered with. What we did not foresee is `internal`, and keeps its cause for the log. */
 export function asTrivetError(thrown: unknown): TrivetError {
   if (thrown instanceof TrivetError) return thrown
   if (thrown instanceof Error) {
     const error: FrameworkError = thrown
     if (error.code === 'FST_ERR_BAD_URL') {
-      return new TrivetError('invalid-request', 'The path must be percent-encoded UTF-8', { field: 'path' })
+      return malformedPath()
     }
     if (error.code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE') {
       return new TrivetError('unsupported-media-type', 'The Content-Type is not one this route takes', {
