@@ -68,10 +68,6 @@ export class NodeState implements StateReader {
     return this.#shown().get(store, key)
   }
 
-  async getMany(store: Place, keys: readonly Uint8Array[]): Promise<readonly (Item | undefined)[]> {
-    return this.#shown().getMany(store, keys)
-  }
-
   async getEach(
     store: Place,
     keys: readonly Uint8Array[],

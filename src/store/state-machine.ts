@@ -345,11 +345,6 @@ export class StateMachine implements StateReader {
     return this.#reads.get(place, key)
   }
 
-  async getMany(place: Place, keys: readonly Uint8Array[]): Promise<readonly (Item | undefined)[]> {
-    this.#checkUsable()
-    return this.#reads.getMany(place, keys)
-  }
-
   async getEach(
     place: Place,
     keys: readonly Uint8Array[],

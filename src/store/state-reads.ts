@@ -4,7 +4,6 @@ import { TrivetError } from '../errors.ts'
 import type { Overlay } from './overlay.ts'
 import { nameOf, type Place } from './places.ts'
 import type { RowPlace } from './state-changes.ts'
-import { rangeBounds } from './state-fetch.ts'
 import { itemOf, orAborted, type Part, readPage } from './state-list.ts'
 import { decodeExpiry, expiriesUntil } from './state-rows.ts'
 import { keyIn, rowPlace } from './state-steps.ts'
@@ -28,9 +27,6 @@ type StateReadsOptions = {
 }
 
 type ListOptions = { readonly signal?: AbortSignal | undefined }
-
-// One read of LevelDB takes at most this many keys.
-const readKeys = 64
 
 // A row that takes longer than this came from the disk, or only waited for its turn on a busy processor. Where one in eight of the
 // last ones did, rows are for a while read by the threads that may wait for a disk. In milliseconds.
@@ -63,44 +59,6 @@ export class StateReads {
       if (waiting !== undefined) found = waiting.value
       else found = time.now() < this.#coldUntil ? await level.get(row.key) : this.#atOnce(row.key)
       return found === undefined ? undefined : itemOf(part, row.key, found)
-    })
-  }
-
-  async getMany(place: Place, keys: readonly Uint8Array[]): Promise<readonly (Item | undefined)[]> {
-    const part = this.#partOf(place)
-    if (part === undefined) return keys.map(() => undefined)
-    const { overlay, level, reading } = this.#options
-    const places = keys.map((key) => rowPlace(part.store, keyIn(place, key)))
-    // Both at one moment, so that the answers are of one revision: what waits, and what LevelDB has.
-    const waiting = places.map(({ name }) => overlay.get(name))
-    const limit = rangeBounds.readBytes
-    return reading(async () => {
-      const snapshot = level.snapshot()
-      const items: (Item | undefined)[] = []
-      let bytes = 0
-      try {
-        for (let at = 0; at < places.length; at += readKeys) {
-          const some = places.slice(at, at + readKeys)
-          const rows = await level.getMany(
-            some.map(({ key }) => key),
-            { snapshot },
-          )
-          for (const [n, { key }] of some.entries()) {
-            const newest = waiting[at + n]
-            const row = newest === undefined ? rows[n] : newest.value
-            bytes += row?.length ?? 0
-            if (bytes > limit) {
-              throw new TrivetError('result-too-large', `The values come to more than ${limit} bytes.`, {
-                limit,
-              })
-            }
-            items.push(row === undefined ? undefined : itemOf(part, key, row))
-          }
-        }
-        return items
-      } finally {
-        await snapshot.close()
-      }
     })
   }
 

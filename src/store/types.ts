@@ -410,11 +410,6 @@ export interface StateReader {
   /** Undefined when the key, or the store, is missing. */
   get(store: Place, key: Uint8Array): Promise<Item | undefined>
   /**
-   * One item for each key, in order, all of one revision; undefined where the key, or the store, is missing. Throws
-   * `result-too-large` for more than 128 MiB.
-   */
-  getMany(store: Place, keys: readonly Uint8Array[]): Promise<readonly (Item | undefined)[]>
-  /**
    * Gets one key after the other and tells `found` of each, in order, before it gets the next: what was found is in memory one at a
    * time. Short rows that LevelDB has at hand are read without leaving the event loop.
    */
