@@ -250,6 +250,8 @@ export class StateMachine implements StateReader {
       const snapshot = this.#level.snapshot()
       try {
         const verified = await verify({ level: this.#level, snapshot, time: this.#time }, options)
+        // All may have been read before it was closed.
+        this.#checkUsable()
         this.#verified = true
         return verified
       } finally {

@@ -260,6 +260,12 @@ export class Town implements AsyncDisposable {
     }
   }
 
+  /** Properly. */
+  async stop(id: string): Promise<void> {
+    await this.node(id).stop()
+    await this.#end([id], async () => {})
+  }
+
   /** The process ends at once; what it wrote can be read, synced or not. */
   async crash(...ids: readonly string[]): Promise<void> {
     await this.#end(ids, async (machine) => {
