@@ -76,7 +76,9 @@ export class Answers {
 
   /** Puts the headers of every answer on this one. */
   stamp(request: FastifyRequest, reply: FastifyReply): void {
+    const { leader } = this.#node
     reply.header('trivet-node', this.#node.id)
+    if (leader !== undefined) reply.header('trivet-leader', leader)
     reply.header('trivet-request', request.id)
     if (!reply.hasHeader(revisionHeader)) reply.header(revisionHeader, String(this.#node.state.revision))
     if (!reply.hasHeader('cache-control')) reply.header('cache-control', 'no-store')
@@ -178,7 +180,9 @@ export class Answers {
    * it was made at, where that is not simply the one of now.
    */
   flatHeaders(id: string, message?: IncomingMessage, revision = this.#node.state.revision): string[] {
+    const { leader } = this.#node
     const list = [headers.node, this.#node.id, headers.request, id, headers.revision, String(revision)]
+    if (leader !== undefined) list.push(headers.leader, leader)
     if (this.#origins.length > 0) list.push(...corsHeaders(this.#origins, message?.headers.origin).flat())
     const trace = message === undefined ? undefined : traceOf(message)
     if (trace !== undefined) list.push('traceparent', trace)

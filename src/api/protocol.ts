@@ -6,6 +6,8 @@ import type { ErrorCode } from '../errors.ts'
 export const headers = {
   /** On every answer: the node that gave it. */
   node: 'Trivet-Node',
+  /** On every answer of a node that follows or is a leader: that one's id. A write sent there takes the shortest way. */
+  leader: 'Trivet-Leader',
   /** On every answer: an id of the request, also in that node's log. */
   request: 'Trivet-Request',
   /** On every answer: the revision of the state it was made at, to be passed on as `minRevision`. */

@@ -116,6 +116,7 @@ export class Node implements NodeSurface {
   readonly #conversation: Conversation
   #participant: Participant | undefined
   #expiry: ExpiryKeeper | undefined
+  #leader: string | undefined
   /** Of the state before it was lost. */
   #revision = 0
   /** Has answered one linearizable read since the start, so everything committed before is applied. */
@@ -245,6 +246,10 @@ export class Node implements NodeSurface {
   }
 
   // ── what surfaces see ────────────────────────────────────────────────────────────────────────────────────────
+
+  get leader(): string | undefined {
+    return this.#leader
+  }
 
   execute(command: Command, options: WaitOptions): Promise<Executed> {
     try {
@@ -582,10 +587,8 @@ export class Node implements NodeSurface {
   #onStatus(status: RaftStatus): void {
     const { role, term, leader } = status
     this.#roles.follow(status)
-    this.#parts.logger.info(
-      { role, term, leader: leader === undefined ? undefined : this.#name(leader) },
-      'role',
-    )
+    this.#leader = leader === undefined ? undefined : this.#name(leader)
+    this.#parts.logger.info({ role, term, leader: this.#leader }, 'role')
     this.#handover.changed()
     this.#conversation.tellStatus()
   }

@@ -214,6 +214,8 @@ export interface NodeSurface {
   readonly id: string
   readonly version: string
   readonly state: StateReader
+  /** The id of the member that leads, as far as this node knows. */
+  readonly leader: string | undefined
 
   /**
    * Has a command decided, exactly once, whichever node leads. Resolves when it is applied on this node.

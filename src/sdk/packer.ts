@@ -16,7 +16,7 @@ const largeBytes = 64 * 1024
 const batchBytes = 1024 * 1024
 
 /** So many are worth a request of their own while another one is under way: the cost of one is spread thin by then. */
-const worthwhile = 128
+const worthwhile = 256
 
 /** How many requests of a lane are under way at a time while none hangs: client, network and node work side by side then. */
 const mostUnderWay = 2

@@ -41,6 +41,8 @@ const firstPauseMs = 25
 const longestPauseMs = 1000
 /** With less than this left, another try is no use. */
 const leastAttemptMs = 20
+/** How long a node may take to say who it is. */
+const meetingMs = 2000
 
 /** One call on its way through several attempts. */
 type Call = {
@@ -78,6 +80,10 @@ export class Requester {
   readonly #discovery: Discovery | undefined
   readonly #places: Places
   readonly #packer = new Packer((...args) => this.#post(...args))
+  /** The leader that is looked for, and where somebody was asked who they are. */
+  #lookedFor: string | undefined
+  readonly #looked = new Set<string>()
+  readonly #closing = new AbortController()
 
   constructor(options: RequesterOptions) {
     this.#endpoints = new Endpoints(options.endpoints, options.random)
@@ -104,6 +110,7 @@ export class Requester {
   /** Nothing is asked any more but by `send`. */
   close(): void {
     this.#discovery?.stop()
+    this.#closing.abort()
   }
 
   /** What came from this endpoint broke off, after its request had been answered. */
@@ -174,7 +181,7 @@ export class Requester {
     if (call.tried !== undefined) return undefined
     if (call.request.effect === 'once') call.place ??= this.#places.now()
     if (call.request.effect === 'once' && call.place === undefined) return undefined
-    return this.#endpoints.undisputed(performance.now())
+    return this.#endpoints.undisputed(performance.now(), isWrite(call.request))
   }
 
   /** Waits for the next try: for a place in the session, and for an endpoint that may be asked. */
@@ -191,7 +198,7 @@ export class Requester {
   /** The endpoint that may be asked soonest; among equals the preferred one. Untried ones may be asked at once. */
   #next(call: Call): { endpoint: string; at: number } {
     const now = performance.now()
-    const choices = this.#endpoints.ordered(now).map((endpoint) => {
+    const choices = this.#endpoints.ordered(now, isWrite(call.request)).map((endpoint) => {
       const { failures, notBefore } = call.tried?.get(endpoint) ?? { failures: 0, notBefore: 0 }
       return { endpoint, failures, at: Math.max(now, call.pausedUntil, notBefore) }
     })
@@ -253,7 +260,7 @@ export class Requester {
         const verdict = judgeAnswer(answer, effect)
         const sound = verdict.type === 'failed' ? !verdict.suspect : verdict.type !== 'retry'
         if (answer.draining === true) this.#endpoints.penalise(endpoint, performance.now())
-        else if (sound) this.#endpoints.prefer(endpoint)
+        else if (sound) this.#endpoints.prefer(endpoint, effect !== 'none')
         return verdict
       }
       case 'aborted': {
@@ -269,6 +276,36 @@ export class Requester {
         return judgeFailure(delivery.cause, effect, endpoint)
       default:
         return delivery satisfies never
+    }
+  }
+
+  /** Asks who is at the addresses where this leader may be, each once. Nobody waits for it. */
+  #lookFor(leader: string): void {
+    if (this.#lookedFor !== leader) {
+      this.#lookedFor = leader
+      this.#looked.clear()
+    }
+    for (const address of this.#endpoints.strangers) {
+      if (this.#looked.has(address)) continue
+      this.#looked.add(address)
+      void this.#meet(address)
+    }
+  }
+
+  async #meet(address: string): Promise<void> {
+    try {
+      const response = await this.#fetch(`${address}/livez`, {
+        method: 'GET',
+        signal: AbortSignal.any([this.#closing.signal, AbortSignal.timeout(meetingMs)]),
+        redirect: 'manual',
+        credentials: 'omit',
+        cache: 'no-store',
+      })
+      const { headers } = response
+      this.#endpoints.heard(address, headers.get(fieldNames.node), headers.get(fieldNames.leader))
+      await response.arrayBuffer()
+    } catch {
+      // Whoever is asked for something there says what is wrong.
     }
   }
 
@@ -293,11 +330,18 @@ export class Requester {
     trip.onHeaders()
     const { status } = response
     const draining = response.headers.get(fieldNames.draining) === 'true'
+    const leader = response.headers.get(fieldNames.leader)
+    this.#endpoints.heard(endpoint, response.headers.get(fieldNames.node), leader)
+    if (leader !== null) this.#lookFor(leader)
     const answer = { status, headers: response.headers, draining, endpoint }
     if (request.streams === true && response.ok && response.body !== null)
       return { ...answer, body: new Uint8Array(0), stream: response.body }
     return { ...answer, body: new Uint8Array(await response.arrayBuffer()) }
   }
+}
+
+function isWrite({ effect }: ApiRequest): boolean {
+  return effect !== 'none'
 }
 
 function loadOf(request: ApiRequest): Load {

@@ -34,11 +34,21 @@ import { lastBatch, type StateLevel } from './state-writer.ts'
 import type { Founding, Token } from './types.ts'
 
 /**
+ * What LevelDB gathers in memory before it writes a table. Its own 4 MiB make a compaction of almost every write: with keys at
+ * random among many, each table that comes overlaps all that are there, and merging took as much CPU as everything else.
+ */
+const writeBufferSize = 32 * 1024 * 1024
+
+/**
  * LevelDB in this directory, made if it is not there. Rejects with an operator's sentence when another process has it
  * open, with `StateDiskError` when the disk refuses, and with `StateDamagedError` when LevelDB itself finds it damaged.
  */
 export async function openLevel(directory: string): Promise<StateLevel> {
-  const level = new Level<Uint8Array, Uint8Array>(directory, { keyEncoding: 'view', valueEncoding: 'view' })
+  const level = new Level<Uint8Array, Uint8Array>(directory, {
+    keyEncoding: 'view',
+    valueEncoding: 'view',
+    writeBufferSize,
+  })
   try {
     await level.open()
   } catch (error) {

@@ -66,3 +66,14 @@ test('counts each answer once, whichever way it took', async () => {
     expect([level, count('PUT'), count('GET')]).toEqual([level, '1', '2'])
   }
 })
+
+test('names the leader in each answer while one is known, whichever way it took', async () => {
+  for (const level of ['info', 'debug'] as const) {
+    const { as, node } = await makeBed({ logger: listeningLogger(level) })
+    node.leader = 'n2'
+    expect((await as('PUT', path, { body: 'one' })).headers['trivet-leader']).toBe('n2')
+    expect((await as('POST', '/nowhere')).headers['trivet-leader']).toBe('n2')
+    node.leader = undefined
+    expect((await as('GET', path)).headers['trivet-leader']).toBeUndefined()
+  }
+})

@@ -97,7 +97,7 @@ export class MemoryNode implements NodeSurface {
   /** Run once before the next command is applied, as an entry that comes before it. */
   before: (() => Promise<unknown>) | undefined
   barriers = 0
-  leader = 'n1'
+  leader: string | undefined = 'n1'
   members: readonly (Newcomer & { readonly role: 'voter' | 'learner' })[] = [1, 2].map((number) => ({
     id: `n${number}`,
     peer: `12D3KooWn${number}`,

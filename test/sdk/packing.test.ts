@@ -40,9 +40,9 @@ describe('operations of one moment', () => {
     first.faults.push({ type: 'held', until: released.promise })
     const one = store.set('one', '')
     await expect.poll(() => first.seen.length).toBe(1)
-    const many = Array.from({ length: 200 }, (_, at) => store.set(`many/${at}`, ''))
+    const many = Array.from({ length: 300 }, (_, at) => store.set(`many/${at}`, ''))
     await Promise.all(many)
-    expect(first.batches).toEqual([200])
+    expect(first.batches).toEqual([300])
     released.resolve()
     await one
     const few = [store.get('a'), store.get('b')]
@@ -57,8 +57,8 @@ describe('operations of one moment', () => {
     const one = store.set('k', 'first')
     await expect.poll(() => first.seen.length).toBe(1)
     const again = store.set('k', 'second')
-    await Promise.all(Array.from({ length: 200 }, (_, at) => store.set(`many/${at}`, '')))
-    expect(first.batches).toEqual([200])
+    await Promise.all(Array.from({ length: 300 }, (_, at) => store.set(`many/${at}`, '')))
+    expect(first.batches).toEqual([300])
     released.resolve()
     await Promise.all([one, again])
   })
