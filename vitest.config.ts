@@ -26,7 +26,9 @@ const longOnes = [
 /** Of one process, and of many starts of the command. */
 const slowUnits = [
   'cli/administration',
+  'cli/data',
   'cli/recover',
+  'cli/start',
   'docs/sdk',
   'node/full-disks',
   'node/members',

@@ -88,6 +88,11 @@ export class Endpoints {
     this.#find()
   }
 
+  /** Whether the leader answered there last. */
+  leads(address: string): boolean {
+    return address === this.#leading
+  }
+
   /** Where the leader may be found, while no address is known to be its. */
   get strangers(): readonly string[] {
     if (this.#leader === undefined || this.#leading !== undefined) return []

@@ -41,6 +41,8 @@ const firstPauseMs = 25
 const longestPauseMs = 1000
 /** With less than this left, another try is no use. */
 const leastAttemptMs = 20
+/** How long a leader may take to answer a write while others can be asked. */
+const leaderMs = 2000
 /** How long a node may take to say who it is. */
 const meetingMs = 2000
 
@@ -229,10 +231,13 @@ export class Requester {
     const { request } = call
     const start = performance.now()
     const left = Math.max(1, call.deadline - start)
-    // What may be sent again is given up when it hangs, so that half of the time is kept for the other endpoints.
-    const isOnly = request.effect === 'unguarded' || this.#endpoints.size === 1
-    const patience = isOnly ? left : Math.min(left, Math.max(250, left / 2))
     const { effect, signal } = request
+    // What may be sent again is given up when it hangs, so that half of the time is kept for the other endpoints. Others have a
+    // new leader sooner than that when the old one hangs or is cut off: what takes no time to send waits for it no longer.
+    const isOnly = effect === 'unguarded' || this.#endpoints.size === 1
+    const isQuick = effect === 'once' && request.operation !== undefined
+    const most = isQuick && this.#endpoints.leads(endpoint) ? Math.min(left / 2, leaderMs) : left / 2
+    const patience = isOnly ? left : Math.min(left, Math.max(250, most))
     const { place } = call
     const delivery = await this.#packer.send({
       endpoint,

@@ -9,6 +9,7 @@ const endpoints = ['http://one:1', 'http://two:2', 'http://three:3']
 /** Three nodes, one behind each endpoint, that say who leads. */
 class Trio {
   leader: string | undefined = 'n3'
+  readonly hung = new Set<string>()
   readonly down = new Set<string>()
   readonly #asked: string[] = []
 
@@ -17,6 +18,7 @@ class Trio {
     const node = `n${endpoints.indexOf(origin) + 1}`
     this.#asked.push(pathname === '/livez' ? `${node} who` : `${node} ${init.method}`)
     if (this.down.has(node)) throw new TypeError('fetch failed')
+    if (this.hung.has(node)) await new Promise((_, no) => init.signal?.addEventListener('abort', no))
     const headers = new Headers({ 'Trivet-Node': node, 'Trivet-Revision': '7', ETag: '"7"' })
     if (this.leader !== undefined) headers.set('Trivet-Leader', this.leader)
     if (pathname.endsWith('/default')) return Response.json({ name: 'default' }, { headers })
@@ -34,7 +36,7 @@ async function client(trio: Trio) {
   const requester = new Requester({
     endpoints,
     token: 'secret',
-    timeoutMs: 2000,
+    timeoutMs: 30_000,
     fetch: trio.fetch,
     random: () => 0,
     discover: false,
@@ -83,5 +85,17 @@ describe('a client of three endpoints', () => {
     expect(trio.taken()).toEqual(['n2 PUT', 'n1 PUT'])
     await one.store.get('key')
     expect(trio.taken()).toEqual(['n1 GET'])
+  })
+  it('does not wait for half of its time for a leader that hangs', async () => {
+    const trio = new Trio()
+    await using one = await client(trio)
+    await one.store.set('key', 'value')
+    await one.store.set('key', 'value')
+    trio.taken()
+    trio.hung.add('n3')
+    const begun = performance.now()
+    await one.store.set('key', 'value')
+    expect(trio.taken()).toEqual(['n3 PUT', 'n1 PUT'])
+    expect(performance.now() - begun).toBeLessThan(5000)
   })
 })
