@@ -15,6 +15,7 @@ import { frameMessage } from './framing.ts'
 import { IncomingLane } from './incoming-lane.ts'
 import { type Lane, laneOf, lanes } from './lanes.ts'
 import { adaptConnection, adaptStream, protocols, type Traffic } from './libp2p-streams.ts'
+import { guardedEncrypter, guardedMuxer, guardNegotiation } from './negotiation.ts'
 import { PeerGate, Refusals } from './peer-gate.ts'
 import type { PeerKey } from './peer-key.ts'
 import { type PeerConnection, PeerLink } from './peer-link.ts'
@@ -34,6 +35,10 @@ import { encodeGreeting, encodePeerMessage, leastBytes } from './wire.ts'
 const defaultHandshakeTimeout = 5_000
 const tickInterval = 500
 const closingTime = 500
+
+/** What the two ends of a connection agree on, by libp2p's names. */
+const encryption = '/noise'
+const muxing = '/yamux/1.0.0'
 
 const mebibyte = 1_024 * 1_024
 
@@ -200,15 +205,18 @@ export class Libp2pTransport implements Transport {
       privateKey: this.#privateKey,
       addresses: { listen: [this.#listen] },
       transports: [tcp()],
-      connectionEncrypters: [noise()],
+      connectionEncrypters: [guardedEncrypter(noise(), muxing)],
       streamMuxers: [
-        yamux({
-          maxInboundStreams: 64,
-          maxOutboundStreams: 64,
-          // The window bounds how many bulk bytes can stand before a heartbeat on the way. At this, the least that
-          // yamux allows, bulk is as fast within a data centre and a heartbeat in its midst several times faster.
-          streamOptions: { maxStreamWindowSize: 256 * 1_024, maxWriteBufferLength: mebibyte },
-        }),
+        guardedMuxer(
+          yamux({
+            maxInboundStreams: 64,
+            maxOutboundStreams: 64,
+            // The window bounds how many bulk bytes can stand before a heartbeat on the way. At this, the least that
+            // yamux allows, bulk is as fast within a data centre and a heartbeat in its midst several times faster.
+            streamOptions: { maxStreamWindowSize: 256 * 1_024, maxWriteBufferLength: mebibyte },
+          }),
+          Object.values(protocols),
+        ),
       ],
       connectionMonitor: { enabled: false },
       connectionManager: {
@@ -225,7 +233,12 @@ export class Libp2pTransport implements Transport {
       connectionGater: {
         denyInboundConnection: (raw) => {
           this.#corks.add(raw)
+          guardNegotiation(raw, [encryption])
           return this.#gate.watch(raw)
+        },
+        denyOutboundConnection: (_, raw) => {
+          guardNegotiation(raw, [encryption])
+          return false
         },
         denyInboundEncryptedConnection: (peer, raw) => this.#gate.denies(peer.toString(), raw),
         denyOutboundEncryptedConnection: (peer, raw) => {

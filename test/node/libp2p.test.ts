@@ -4,6 +4,12 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { StreamMuxer } from '@libp2p/interface'
+import { noise as libp2pNoise } from '@libp2p/noise'
+import { tcp } from '@libp2p/tcp'
+import { yamux } from '@libp2p/yamux'
+import { multiaddr } from '@multiformats/multiaddr'
+import { createLibp2p } from 'libp2p'
 import { afterEach, describe, expect, test } from 'vitest'
 
 import { Libp2pTransport } from '../../src/node/libp2p.ts'
@@ -78,6 +84,49 @@ describe('libp2p', () => {
     expect(a.transport.isConnected(b.id)).toBe(true)
     expect(a.events).toEqual([`connected ${b.id}`])
     expect(a.refusals).toEqual([])
+  })
+
+  test('a length that cannot be decoded ends a connection at once, and keeps the node from nothing', async () => {
+    const { witness: a, port } = await make('a')
+    const { witness: b } = await make('b')
+    await Promise.all([a.start([b]), b.start([a])])
+    await until(() => a.transport.isConnected(b.id))
+    const header = Buffer.from('\x13/multistream/1.0.0\n')
+    const undecodable = Buffer.alloc(1_000_000, 0xfa).fill(0x40, 8)
+    for (const before of [Buffer.alloc(0), header, Buffer.concat([header, Buffer.from('\x04/no\n')])]) {
+      const begun = performance.now()
+      const socket = connect(port, '127.0.0.1', () => socket.write(Buffer.concat([before, undecodable])))
+      await new Promise((resolve) => {
+        socket
+          .on('error', () => undefined)
+          .on('close', resolve)
+          .resume()
+      })
+      // Given up after the handshake's second otherwise, or when the event loop is free again.
+      expect(performance.now() - begun).toBeLessThan(900)
+    }
+    await until(() => a.transport.counters().refusedConnections === 3)
+    expect(a.transport.isConnected(b.id)).toBe(true)
+  })
+
+  test('a stranger that is being told cannot keep the node busy with a length in a stream either', async () => {
+    const { witness: a, listen } = await make('a')
+    await a.start([])
+    const encrypted = { connectionEncrypters: [libp2pNoise()], streamMuxers: [yamux()] }
+    const stranger = await createLibp2p({ transports: [tcp()], ...encrypted })
+    try {
+      const connection = await stranger.dial(multiaddr(`${listen}/p2p/${a.id}`))
+      const muxer = Reflect.get(connection, 'muxer') as StreamMuxer
+      const stream = await muxer.createStream({})
+      const begun = performance.now()
+      const closed = new Promise((resolve) => stream.addEventListener('close', resolve))
+      const undecodable = Buffer.alloc(200_000, 0xfa).fill(0x40, 8)
+      stream.send(Buffer.concat([Buffer.from('\x13/multistream/1.0.0\n'), undecodable]))
+      await closed
+      expect(performance.now() - begun).toBeLessThan(500)
+    } finally {
+      await stranger.stop()
+    }
   })
 
   test('a stranger is told why, and finds the door shut afterwards', async () => {
