@@ -116,6 +116,7 @@ export class Node implements NodeSurface {
   readonly #conversation: Conversation
   #participant: Participant | undefined
   #expiry: ExpiryKeeper | undefined
+  /** By name; asked for with every answer. */
   #leader: string | undefined
   /** Of the state before it was lost. */
   #revision = 0
@@ -479,6 +480,8 @@ export class Node implements NodeSurface {
       onConfiguration: () => {
         this.#view.retain(this.#members.present)
         this.#members.configurationChanged()
+        // A leader whose entries name it for the first time.
+        this.#nameLeader(this.#replica?.raft.leader)
       },
       rebuilding: storage.rebuilding?.boot,
       isFull: () => this.#space.refusal(true) !== undefined,
@@ -587,7 +590,7 @@ export class Node implements NodeSurface {
   #onStatus(status: RaftStatus): void {
     const { role, term, leader } = status
     this.#roles.follow(status)
-    this.#leader = leader === undefined ? undefined : this.#name(leader)
+    this.#nameLeader(leader)
     this.#parts.logger.info({ role, term, leader: this.#leader }, 'role')
     this.#handover.changed()
     this.#conversation.tellStatus()
@@ -599,6 +602,10 @@ export class Node implements NodeSurface {
 
   get #keeper(): StateKeeper | undefined {
     return this.#participant?.keeper
+  }
+
+  #nameLeader(leader: MemberId | undefined): void {
+    this.#leader = leader === undefined ? undefined : this.#name(leader)
   }
 
   #name(peer: MemberId): string {

@@ -46,6 +46,9 @@ const leaderMs = 2000
 /** How long a node may take to say who it is. */
 const meetingMs = 2000
 
+/** No answer of ours is a redirect, no cookie or cache of a browser has a say in a read. */
+const plainly = { redirect: 'manual', credentials: 'omit', cache: 'no-store' } as const
+
 /** One call on its way through several attempts. */
 type Call = {
   readonly request: ApiRequest
@@ -265,7 +268,7 @@ export class Requester {
         const verdict = judgeAnswer(answer, effect)
         const sound = verdict.type === 'failed' ? !verdict.suspect : verdict.type !== 'retry'
         if (answer.draining === true) this.#endpoints.penalise(endpoint, performance.now())
-        else if (sound) this.#endpoints.prefer(endpoint, effect !== 'none')
+        else if (sound) this.#endpoints.prefer(endpoint, isWrite({ effect }))
         return verdict
       }
       case 'aborted': {
@@ -300,11 +303,9 @@ export class Requester {
   async #meet(address: string): Promise<void> {
     try {
       const response = await this.#fetch(`${address}/livez`, {
+        ...plainly,
         method: 'GET',
         signal: AbortSignal.any([this.#closing.signal, AbortSignal.timeout(meetingMs)]),
-        redirect: 'manual',
-        credentials: 'omit',
-        cache: 'no-store',
       })
       const { headers } = response
       this.#endpoints.heard(address, headers.get(fieldNames.node), headers.get(fieldNames.leader))
@@ -323,14 +324,11 @@ export class Requester {
     trip.signal.throwIfAborted()
     trip.onSent()
     const response = await this.#fetch(`${endpoint}${request.path}`, {
+      ...plainly,
       method: request.method,
       headers,
       ...(request.body === undefined ? {} : { body: request.body }),
       signal: trip.signal,
-      // No answer of ours is a redirect, no cookie or cache of a browser has a say in a read.
-      redirect: 'manual',
-      credentials: 'omit',
-      cache: 'no-store',
     })
     trip.onHeaders()
     const { status } = response
@@ -345,7 +343,7 @@ export class Requester {
   }
 }
 
-function isWrite({ effect }: ApiRequest): boolean {
+function isWrite({ effect }: Pick<ApiRequest, 'effect'>): boolean {
   return effect !== 'none'
 }
 
