@@ -5,15 +5,25 @@ import type { RowHash } from './row-hash.ts'
 /** A row of LevelDB; `value` is undefined where the row is to go. Neither is ever changed once it is here. */
 export type Row = { readonly key: Uint8Array; readonly value: Uint8Array | undefined }
 
-/** A row with what it has in the digest, if it stands. */
-export type HashedRow = Row & { readonly hash: RowHash | undefined }
+/** What stands under a name: undefined where the row is to go. */
+export type Stands = { readonly value: Uint8Array | undefined }
 
-/** The newest version of a row. */
+/**
+ * The newest version of a row. It changes in place, with every version of the row: an object for each of them would outlive
+ * two collections of new objects and then be work for those of old ones.
+ */
 type Entry = {
   readonly name: string
+  readonly key: Uint8Array
   /** Whether it is remembered. */
   readonly lasts: boolean
-  row: HashedRow
+  value: Uint8Array | undefined
+  /** What it has in the digest, if it stands. */
+  isHashed: boolean
+  a: number
+  b: number
+  c: number
+  d: number
   /** About what the row takes, in bytes of memory. */
   bytes: number
   /** The batch that takes it, or took it, to LevelDB. */
@@ -22,6 +32,11 @@ type Entry = {
 
 /** What a batch brought to LevelDB. */
 type Settled = { readonly batch: number; readonly entries: readonly Entry[] }
+
+/** What a row that stood had in the digest; undefined where none stood. */
+type Had = { readonly hash: RowHash | undefined }
+
+const nothing: RowHash = [0, 0, 0, 0]
 
 /** How much is remembered of what LevelDB was given: about so many bytes of memory, of the last so many rows. */
 const rememberedBytes = 16 * 1024 * 1024
@@ -51,9 +66,10 @@ export class Overlay {
     return this.#freshBytes + this.#leavingBytes
   }
 
-  /** The row of this name (`rowName`) as it is now; undefined when LevelDB has to be asked. */
-  get(name: string): HashedRow | undefined {
-    return this.#entries.get(name)?.row
+  /** What stands under this name (`rowName`) now; undefined when LevelDB has to be asked. */
+  get(name: string): Stands | undefined {
+    const entry = this.#entries.get(name)
+    return entry === undefined ? undefined : { value: entry.value }
   }
 
   /**
@@ -65,19 +81,22 @@ export class Overlay {
     for (const layer of [this.#leaving, this.#fresh]) {
       for (const entry of layer) if (entry.name >= from && entry.name < to) found.add(entry)
     }
-    return [...found].sort((left, right) => (left.name < right.name ? -1 : 1)).map(({ row }) => row)
+    return [...found].sort((left, right) => (left.name < right.name ? -1 : 1)).map(rowOf)
   }
 
   /**
-   * `lasts`: whether it may be asked for by its name later, and is worth remembering. Returns what stood there, undefined
-   * when only LevelDB knows.
+   * `hash`: what the row has in the digest, if it stands. `lasts`: whether it may be asked for by its name later, and is
+   * worth remembering. Returns what stood there had; undefined when only LevelDB knows.
    */
-  put(name: string, row: HashedRow, lasts: boolean): HashedRow | undefined {
+  put(name: string, row: Row, hash: RowHash | undefined, lasts: boolean): Had | undefined {
     const entry = this.#entries.get(name)
     const bytes = weight(row)
     this.#freshBytes += bytes
     if (entry === undefined) {
-      const added = { name, lasts, row, bytes, batch: this.#next }
+      const { key, value } = row
+      const [a, b, c, d] = hash ?? nothing
+      const isHashed = hash !== undefined
+      const added: Entry = { name, key, lasts, value, isHashed, a, b, c, d, bytes, batch: this.#next }
       this.#entries.set(name, added)
       this.#fresh.push(added)
       return undefined
@@ -88,8 +107,10 @@ export class Overlay {
       entry.batch = this.#next
       this.#fresh.push(entry)
     }
-    const before = entry.row
-    entry.row = row
+    const before: Had = { hash: entry.isHashed ? [entry.a, entry.b, entry.c, entry.d] : undefined }
+    entry.value = row.value
+    entry.isHashed = hash !== undefined
+    ;[entry.a, entry.b, entry.c, entry.d] = hash ?? nothing
     entry.bytes = bytes
     return before
   }
@@ -101,7 +122,7 @@ export class Overlay {
     this.#fresh = []
     this.#freshBytes = 0
     this.#next += 1
-    return this.#leaving.map(({ row }) => row)
+    return this.#leaving.map(rowOf)
   }
 
   /** The batch taken last is durable. */
@@ -139,6 +160,10 @@ export class Overlay {
       this.#entries.delete(entry.name)
     }
   }
+}
+
+function rowOf({ key, value }: Entry): Row {
+  return { key, value }
 }
 
 /** A row's key as a map key: one character a byte. */

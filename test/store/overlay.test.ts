@@ -5,8 +5,8 @@ import { Overlay, rowName } from '../../src/store/overlay.ts'
 import { bytes } from './state-fixtures.ts'
 
 function put(overlay: Overlay, key: string, value: string | undefined, lasts = true): void {
-  const row = { key: bytes(key), value: value === undefined ? undefined : bytes(value), hash: undefined }
-  overlay.put(rowName(row.key), row, lasts)
+  const row = { key: bytes(key), value: value === undefined ? undefined : bytes(value) }
+  overlay.put(rowName(row.key), row, undefined, lasts)
 }
 
 const text = (value: Uint8Array | undefined) =>
@@ -72,7 +72,7 @@ describe('the overlay', () => {
     put(overlay, 'e', '1')
     put(overlay, 'd', '2')
     expect(get(overlay, 'a')).toBe('1')
-    expect(overlay.get('b')).toEqual({ key: bytes('b'), value: undefined, hash: undefined })
+    expect(overlay.get('b')).toEqual({ value: undefined })
     expect(overlay.get('c')).toBeUndefined()
     expect(overlay.within('a', 'e').map(({ key, value }) => `${text(key)}${text(value)}`)).toEqual(['d2'])
   })
