@@ -6,6 +6,11 @@ import { errorCodes } from '../errors.ts'
 import { maxMembers } from './membership.ts'
 import { holderPattern, maxNameLength, maxValueBytes, namePattern, titlePattern } from './names.ts'
 
+/** Of these fields and no others: what has more is cleaned first (`wire.ts`). */
+function object<P extends Type.TProperties>(properties: P) {
+  return Type.Object(properties, { additionalProperties: false })
+}
+
 const whole = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })
 const clusterId = Type.String({ pattern: '^[0-9a-f]{32}$' })
 const peerId = Type.String({ minLength: 1, maxLength: 128 })
@@ -14,20 +19,20 @@ const title = Type.String({ pattern: titlePattern })
 const sentence = Type.String({ maxLength: 2_048 })
 const errorCode = Type.Union(errorCodes.map((code) => Type.Literal(code)))
 
-export const helloShape = Type.Object({ clusterId: Type.Optional(clusterId), id: name, boot: whole })
+export const helloShape = object({ clusterId: Type.Optional(clusterId), id: name, boot: whole })
 
-export const refusalShape = Type.Object({
+export const refusalShape = object({
   cause: Type.Union([Type.Literal('other-cluster'), Type.Literal('empty'), Type.Literal('stranger')]),
   reason: sentence,
 })
 
-export const forwardRefusedShape = Type.Object({
+export const forwardRefusedShape = object({
   attempt: whole,
   numbers: Type.Array(whole, { maxItems: 100_000 }),
   code: errorCode,
 })
 
-export const statusShape = Type.Object({
+export const statusShape = object({
   version: Type.String({ maxLength: 128 }),
   role: Type.Union([
     Type.Literal('follower'),
@@ -47,12 +52,12 @@ export const statusShape = Type.Object({
   configurationIndex: whole,
   rebuilding: Type.Optional(whole),
   repairing: Type.Boolean(),
-  digest: Type.Optional(Type.Object({ index: whole, digest: Type.String({ pattern: '^[0-9a-f]{32}$' }) })),
+  digest: Type.Optional(object({ index: whole, digest: Type.String({ pattern: '^[0-9a-f]{32}$' }) })),
 })
 
-export const transferShape = Type.Object({ to: name })
+export const transferShape = object({ to: name })
 
-const member = Type.Object({
+const member = object({
   peer: peerId,
   id: name,
   http: sentence,
@@ -62,19 +67,19 @@ const member = Type.Object({
   commandVersion: whole,
 })
 
-const configuration = Type.Object({ members: Type.Array(member, { minItems: 1, maxItems: maxMembers }) })
+const configuration = object({ members: Type.Array(member, { minItems: 1, maxItems: maxMembers }) })
 
-export const membersShape = Type.Object({ index: whole, members: configuration.properties.members })
+export const membersShape = object({ index: whole, members: configuration.properties.members })
 
-const newcomer = Type.Object({ id: name, http: sentence, p2p: sentence, peer: peerId })
+const newcomer = object({ id: name, http: sentence, p2p: sentence, peer: peerId })
 
 const wish = Type.Union([
-  Type.Object({ type: Type.Literal('add'), newcomer }),
-  Type.Object({ type: Type.Literal('remove'), id: name, force: Type.Boolean() }),
-  Type.Object({ type: Type.Literal('replace'), replaces: name, newcomer, force: Type.Boolean() }),
+  object({ type: Type.Literal('add'), newcomer }),
+  object({ type: Type.Literal('remove'), id: name, force: Type.Boolean() }),
+  object({ type: Type.Literal('replace'), replaces: name, newcomer, force: Type.Boolean() }),
 ])
 
-const grant = Type.Object({
+const grant = object({
   store: name,
   access: Type.Union([Type.Literal('read'), Type.Literal('read-write')]),
   prefix: Type.Optional(Type.String({ maxLength: 4_096 })),
@@ -83,32 +88,32 @@ const grant = Type.Object({
 const holderId = Type.String({ pattern: holderPattern })
 
 const principal = Type.Union([
-  Type.Object({ type: Type.Literal('admin') }),
-  Type.Object({ type: Type.Literal('monitor') }),
-  Type.Object({
+  object({ type: Type.Literal('admin') }),
+  object({ type: Type.Literal('monitor') }),
+  object({
     type: Type.Literal('component'),
     grants: Type.Array(grant, { maxItems: 10_000 }),
     mint: Type.Optional(Type.Literal(true)),
   }),
-  Type.Object({
+  object({
     type: Type.Literal('app'),
     app: holderId,
-    holder: Type.Object({
+    holder: object({
       type: Type.Union([Type.Literal('user'), Type.Literal('bot')]),
       id: holderId,
     }),
   }),
 ])
 
-const store = Type.Object({
+const store = object({
   name,
   ttl: Type.Optional(whole),
   maxValueBytes: Type.Optional(Type.Integer({ minimum: 1, maximum: maxValueBytes })),
 })
 
-const token = Type.Object({ name: title, hash: Type.String({ pattern: '^[A-Za-z0-9_-]{43}$' }), principal })
+const token = object({ name: title, hash: Type.String({ pattern: '^[A-Za-z0-9_-]{43}$' }), principal })
 
-const founding = Type.Object({
+const founding = object({
   clusterId,
   name: title,
   configuration,
@@ -120,18 +125,18 @@ const founding = Type.Object({
 })
 
 export const questionShape = Type.Union([
-  Type.Object({ type: Type.Literal('whoAreYou') }),
-  Type.Object({ type: Type.Literal('found'), founding }),
-  Type.Object({ type: Type.Literal('begin'), clusterId }),
-  Type.Object({
+  object({ type: Type.Literal('whoAreYou') }),
+  object({ type: Type.Literal('found'), founding }),
+  object({ type: Type.Literal('begin'), clusterId }),
+  object({
     type: Type.Literal('changeMembers'),
     wish,
     again: Type.Boolean(),
     timeoutMs: whole,
   }),
-  Type.Object({ type: Type.Literal('drain') }),
-  Type.Object({ type: Type.Literal('holdSnapshot') }),
-  Type.Object({
+  object({ type: Type.Literal('drain') }),
+  object({ type: Type.Literal('holdSnapshot') }),
+  object({
     type: Type.Literal('sendChunk'),
     index: whole,
     after: Type.Optional(Type.String({ maxLength: 16_384 })),
@@ -139,22 +144,22 @@ export const questionShape = Type.Union([
 ])
 
 export const answerShape = Type.Union([
-  Type.Object({
+  object({
     type: Type.Literal('identity'),
     id: name,
     clusterId: Type.Optional(clusterId),
     begun: Type.Boolean(),
-    membership: Type.Optional(Type.Object({ founding, index: whole, configuration, boot: whole })),
+    membership: Type.Optional(object({ founding, index: whole, configuration, boot: whole })),
   }),
-  Type.Object({ type: Type.Literal('changed'), index: whole }),
-  Type.Object({
+  object({ type: Type.Literal('changed'), index: whole }),
+  object({
     type: Type.Literal('snapshot'),
     index: whole,
     term: whole,
     configuration,
     digest: Type.String({ pattern: '^[0-9a-f]{32}$' }),
   }),
-  Type.Object({
+  object({
     type: Type.Literal('notChanged'),
     code: errorCode,
     detail: sentence,
@@ -162,6 +167,6 @@ export const answerShape = Type.Union([
       Type.Union([Type.Literal('id'), Type.Literal('http'), Type.Literal('p2p'), Type.Literal('peer')]),
     ),
   }),
-  Type.Object({ type: Type.Literal('done') }),
-  Type.Object({ type: Type.Literal('refused'), reason: sentence }),
+  object({ type: Type.Literal('done') }),
+  object({ type: Type.Literal('refused'), reason: sentence }),
 ])
