@@ -10,6 +10,8 @@ export type Bench = {
   readonly rounds: number
   /** How long each load lasts. */
   readonly seconds: number
+  /** How long a new cluster is under load before anything counts. */
+  readonly warmUpSeconds: number
   /** Only the heart of a group. */
   readonly quick: boolean
   readonly record: (sample: Sample) => void

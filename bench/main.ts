@@ -97,7 +97,7 @@ async function main(args: readonly string[]): Promise<number> {
     throw new Error('Processor time and memory are read from /proc: this runs on Linux only.')
   }
   const options = readOptions(args, names)
-  const { rounds, seconds, quick, only } = options
+  const { rounds, seconds, warmUpSeconds, quick, only } = options
   const begun = new Date()
   const loadBefore = load()
   const { notes, note } = notebook()
@@ -114,7 +114,8 @@ async function main(args: readonly string[]): Promise<number> {
   const systems = await findSystems(options, note)
   const tool = await findLoadTool()
   const chosen = groups.filter(({ name }) => only === undefined || only.includes(name))
-  const failures = await runAll(chosen, { systems, tool, rounds, seconds, quick, record, note })
+  const bench = { systems, tool, rounds, seconds, warmUpSeconds, quick, record, note }
+  const failures = await runAll(chosen, bench)
 
   const minutes = ((Date.now() - begun.getTime()) / 60_000).toFixed(0)
   const date = begun.toISOString().slice(0, 16).replace('T', ' ')
@@ -123,7 +124,10 @@ async function main(args: readonly string[]): Promise<number> {
     ...systems.map(({ name, version }): [string, string] => [name, version]),
     ['commit', (await commitOf(root)) ?? 'unknown'],
     ['load generator', `${tool.name}; clients: a process of Node`],
-    ['rounds', `${rounds} of ${seconds} s for each load; the whole run took ${minutes} minutes`],
+    [
+      'rounds',
+      `${rounds} of ${seconds} s for each load, after ${warmUpSeconds} s that do not count; the whole run took ${minutes} minutes`,
+    ],
     ['load of the machine', `${loadBefore.words} before (1, 5, 15 minutes), ${load().words} after`],
   ]
   const command = `npm run bench${args.length > 0 ? ` -- ${args.join(' ')}` : ''}`

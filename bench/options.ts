@@ -8,6 +8,7 @@ export type Options = {
   readonly only: readonly string[] | undefined
   readonly rounds: number
   readonly seconds: number
+  readonly warmUpSeconds: number
   /** Another checkout to measure beside this one. */
   readonly trivet: string | undefined
   readonly withEtcd: boolean
@@ -21,6 +22,7 @@ export const usage = (groups: readonly string[]) => `npm run bench -- [options]
   --only A,B         these groups alone: ${groups.join(', ')}
   --rounds N         how often each load is repeated, in turns (5; quick: 3)
   --seconds N        how long each load lasts (4; quick: 2)
+  --warm-up N        how long new clusters are under load before anything counts, in seconds (30; quick: 3)
   --trivet DIR       also measure the build of another checkout
   --without-etcd     leave etcd out
   --out DIR          where the results go (bench/results)`
@@ -36,6 +38,7 @@ export function readOptions(args: readonly string[], groups: readonly string[]):
       only: { type: 'string' },
       rounds: { type: 'string' },
       seconds: { type: 'string' },
+      'warm-up': { type: 'string' },
       trivet: { type: 'string' },
       'without-etcd': { type: 'boolean', default: false },
       out: { type: 'string' },
@@ -54,6 +57,7 @@ export function readOptions(args: readonly string[], groups: readonly string[]):
     only: only ?? (quick ? quickGroups : undefined),
     rounds: positive('rounds', values.rounds, quick ? 3 : 5),
     seconds: positive('seconds', values.seconds, quick ? 2 : 4),
+    warmUpSeconds: positive('warm-up', values['warm-up'], quick ? 3 : 30),
     trivet: values.trivet,
     withEtcd: !values['without-etcd'],
     out: values.out,

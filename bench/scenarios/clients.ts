@@ -9,18 +9,23 @@ import { makeReady, takeTurns, usual, withClusters } from './turns.ts'
 
 const worker = join(import.meta.dirname, '../loads/client-worker.ts')
 
+type Load = Pick<ClientJob, 'operation' | 'concurrency' | 'seconds'>
+
+async function run(cluster: Cluster, load: Load): Promise<ClientFigures> {
+  const job: ClientJob = { target: cluster.layout.client(cluster.urls), ...load, ...usual }
+  return JSON.parse(await output({ command: process.execPath, args: [worker, JSON.stringify(job)] }))
+}
+
 async function measure(
   bench: Bench,
   cluster: Cluster,
   operation: ClientJob['operation'],
   concurrency: number,
 ): Promise<void> {
-  const target = cluster.layout.client(cluster.urls)
-  const job: ClientJob = { target, operation, concurrency, seconds: bench.seconds, ...usual }
   const before = await cluster.cpuSeconds()
-  const said = await output({ command: process.execPath, args: [worker, JSON.stringify(job)] })
+  const figures = await run(cluster, { operation, concurrency, seconds: bench.seconds })
   const cpu = (await cluster.cpuSeconds()) - before
-  const { operations, all, seconds, p50, p99, p999, failed, cpuSeconds }: ClientFigures = JSON.parse(said)
+  const { operations, all, seconds, p50, p99, p999, failed, cpuSeconds } = figures
   bench.record({
     group: 'clients',
     scenario: `${operation}, ${concurrency} at a time`,
@@ -44,6 +49,9 @@ export const clients: Group = {
     withClusters(bench, 3, async (clusters) => {
       await makeReady(bench, clusters)
       for (const operation of ['set', 'get'] as const) {
+        for (const cluster of clusters) {
+          await run(cluster, { operation, concurrency: 256, seconds: bench.warmUpSeconds })
+        }
         for (const concurrency of bench.quick ? [256] : [1, 64, 256]) {
           await takeTurns(clusters, bench.rounds, (cluster) =>
             measure(bench, cluster, operation, concurrency),

@@ -56,7 +56,7 @@ export async function makeReady(bench: Bench, clusters: readonly Cluster[]): Pro
       }
     }
     const exchanges = prepare(cluster.layout, { reads: 0.5, ...usual })
-    await bench.tool.run({ urls: cluster.urls, exchanges, connections: 63, seconds: bench.quick ? 1 : 5 })
+    await bench.tool.run({ urls: cluster.urls, exchanges, connections: 63, seconds: bench.warmUpSeconds })
   }
 }
 
