@@ -1,13 +1,14 @@
 // The listening socket: plain or TLS, its limits and clocks, and requests that end before any route.
 
 import { readFile } from 'node:fs/promises'
-import http, { type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http'
+import type { IncomingMessage, RequestListener, Server, ServerOptions, ServerResponse } from 'node:http'
 import https from 'node:https'
 import { createSecureContext } from 'node:tls'
 import { TrivetError } from '../errors.ts'
 import type { Answers } from './answers.ts'
 import { noteHesitant, startClock } from './body.ts'
 import { Connections } from './connections.ts'
+import { http } from './node-http.ts'
 
 /** The request line and all headers together: room for a key of 4,096 bytes, each percent-encoded. In bytes. */
 export const maxHeaderBytes = 64 * 1024
@@ -33,7 +34,7 @@ export type ListenerTimes = {
 const checkEveryMs = 500
 
 export type Listener = {
-  readonly server: http.Server
+  readonly server: Server
   readonly connections: Connections
 }
 
@@ -62,7 +63,7 @@ export function createListener(options: {
     }
     routes(message, response)
   }
-  const settings: http.ServerOptions = {
+  const settings: ServerOptions = {
     maxHeaderSize: maxHeaderBytes,
     headersTimeout: times.headers,
     // Node's would end long uploads too: each body has a clock of its own.

@@ -1,7 +1,7 @@
 // Errors as answers: any throw becomes one problem document (RFC 9457), and one table says which headers go with it.
 
-import { STATUS_CODES } from 'node:http'
 import { type ErrorCode, TrivetError } from '../errors.ts'
+import { http } from './node-http.ts'
 import { headers, type Problem } from './protocol.ts'
 
 /** Codes that ask to come back later, and after how many seconds. */
@@ -42,7 +42,7 @@ export function problemHeaders(error: TrivetError): readonly (readonly [string, 
 
 /** The status line's phrase. */
 export function phraseOf(status: number): string {
-  return STATUS_CODES[status] ?? 'Error'
+  return http.STATUS_CODES[status] ?? 'Error'
 }
 
 /** What Fastify's own errors carry, as far as it is needed to answer them. */
