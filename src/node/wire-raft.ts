@@ -189,7 +189,7 @@ function readAppend(reader: WireReader, term: number): MessageBody & { readonly 
   for (let at = 0; at < count; at++) {
     const entry = reader.take((source, offset) => {
       const { entry: value, end } = readEntry(source, offset)
-      return { value, end }
+      return { value: value.type === 'commands' ? { ...value, data: ownCopy(value.data) } : value, end }
     })
     if (entry.index !== prevIndex + 1 + at) throw new WireError('entries out of order')
     if (entry.term < lastTerm || entry.term > term) throw new WireError('an entry of an impossible term')
@@ -197,6 +197,13 @@ function readAppend(reader: WireReader, term: number): MessageBody & { readonly 
     entries.push(entry)
   }
   return { type: 'append', since, prevIndex, prevTerm, commitIndex, entries }
+}
+
+/** The log keeps entries in memory for long: a view would keep whatever was received together with it as well. */
+function ownCopy(bytes: Uint8Array): Uint8Array {
+  const copy = Buffer.allocUnsafeSlow(bytes.length)
+  copy.set(bytes)
+  return copy
 }
 
 export function forwardBodyBytes(batch: CommandBatch): number {

@@ -1,46 +1,49 @@
 // Rows in memory that every reader looks at first: what LevelDB is not yet known to have, and what it was given lately.
 
+import { ByteRing } from './byte-ring.ts'
 import type { RowHash } from './row-hash.ts'
 
 /** A row of LevelDB; `value` is undefined where the row is to go. Neither is ever changed once it is here. */
 export type Row = { readonly key: Uint8Array; readonly value: Uint8Array | undefined }
 
-/** What stands under a name: undefined where the row is to go. */
+/** What stands under a name: undefined where no row is, or where it is to go. */
 export type Stands = { readonly value: Uint8Array | undefined }
 
+/** What a row that stood had in the digest; undefined where none stood. */
+export type Had = { readonly hash: RowHash | undefined }
+
 /**
- * The newest version of a row. It changes in place, with every version of the row: an object for each of them would outlive
- * two collections of new objects and then be work for those of old ones.
+ * The newest version of a row. It changes in place, and what is remembered of it lies in a ring: objects of each version would
+ * outlive two collections of new objects, and then be work for those of old ones.
  */
 type Entry = {
   readonly name: string
-  readonly key: Uint8Array
   /** Whether it is remembered. */
   readonly lasts: boolean
+  /** As long as LevelDB is not known to have it; undefined where it is to go. */
   value: Uint8Array | undefined
+  /** Where it lies in the ring after that, and how long it is; -1 before, and where there is none. */
+  at: number
+  size: number
   /** What it has in the digest, if it stands. */
   isHashed: boolean
   a: number
   b: number
   c: number
   d: number
-  /** About what the row takes, in bytes of memory. */
+  /** About what the row takes while it waits, in bytes of memory. */
   bytes: number
   /** The batch that takes it, or took it, to LevelDB. */
   batch: number
 }
 
-/** What a batch brought to LevelDB. */
-type Settled = { readonly batch: number; readonly entries: readonly Entry[] }
+/** What a batch brought to LevelDB, and where in the ring that begins. */
+type Settled = { readonly batch: number; readonly at: number; readonly entries: readonly Entry[] }
 
-/** What a row that stood had in the digest; undefined where none stood. */
-type Had = { readonly hash: RowHash | undefined }
+/** How much is remembered of what LevelDB was given: so many bytes, of the last so many rows, none larger than a piece. */
+const remembered = { pieces: 24, pieceBytes: 512 * 1024, rows: 64 * 1024 } as const
 
 const nothing: RowHash = [0, 0, 0, 0]
-
-/** How much is remembered of what LevelDB was given: about so many bytes of memory, of the last so many rows. */
-const rememberedBytes = 16 * 1024 * 1024
-const rememberedRows = 64 * 1024
 
 /**
  * A row waits for the next batch, is on its way with one, or is remembered for some time after its batch is durable: what
@@ -56,10 +59,10 @@ export class Overlay {
   /** What is on its way. Some of it may have been written again, and then waits as well. */
   #leaving: readonly Entry[] = []
   #leavingBytes = 0
-  /** The batches whose rows are remembered, oldest first; those written again since are counted no more in the bytes. */
+  readonly #ring = new ByteRing(remembered)
+  /** The batches whose rows are remembered, oldest first; some of them have been written again since. */
   readonly #settled: Settled[] = []
   #settledRows = 0
-  #settledBytes = 0
 
   /** About what waits for LevelDB and is on its way, in bytes of memory. */
   get bytes(): number {
@@ -69,7 +72,9 @@ export class Overlay {
   /** What stands under this name (`rowName`) now; undefined when LevelDB has to be asked. */
   get(name: string): Stands | undefined {
     const entry = this.#entries.get(name)
-    return entry === undefined ? undefined : { value: entry.value }
+    if (entry === undefined) return undefined
+    const { at, size, value } = entry
+    return { value: at < 0 ? value : this.#ring.read(at, size) }
   }
 
   /**
@@ -85,34 +90,42 @@ export class Overlay {
   }
 
   /**
-   * `hash`: what the row has in the digest, if it stands. `lasts`: whether it may be asked for by its name later, and is
-   * worth remembering. Returns what stood there had; undefined when only LevelDB knows.
+   * `value`: undefined where the row is to go. `hash`: what it has in the digest, if it stands. `lasts`: whether it may be asked
+   * for by its name later, and is worth remembering. Returns what stood there had; undefined when only LevelDB knows.
    */
-  put(name: string, row: Row, hash: RowHash | undefined, lasts: boolean): Had | undefined {
-    const entry = this.#entries.get(name)
-    const bytes = weight(row)
+  put(
+    name: string,
+    value: Uint8Array | undefined,
+    hash: RowHash | undefined,
+    lasts: boolean,
+  ): Had | undefined {
+    const bytes = perRow + 2 * name.length + (value?.length ?? 0)
     this.#freshBytes += bytes
+    const [a, b, c, d] = hash ?? nothing
+    const isHashed = hash !== undefined
+    const entry = this.#entries.get(name)
     if (entry === undefined) {
-      const { key, value } = row
-      const [a, b, c, d] = hash ?? nothing
-      const isHashed = hash !== undefined
-      const added: Entry = { name, key, lasts, value, isHashed, a, b, c, d, bytes, batch: this.#next }
+      const batch = this.#next
+      const added: Entry = { name, lasts, value, at: -1, size: 0, isHashed, a, b, c, d, bytes, batch }
       this.#entries.set(name, added)
       this.#fresh.push(added)
       return undefined
     }
     if (entry.batch === this.#next) this.#freshBytes -= entry.bytes
     else {
-      if (this.#isSettled(entry)) this.#settledBytes -= entry.bytes
       entry.batch = this.#next
       this.#fresh.push(entry)
     }
-    const before: Had = { hash: entry.isHashed ? [entry.a, entry.b, entry.c, entry.d] : undefined }
-    entry.value = row.value
-    entry.isHashed = hash !== undefined
-    ;[entry.a, entry.b, entry.c, entry.d] = hash ?? nothing
+    const had: Had = { hash: entry.isHashed ? [entry.a, entry.b, entry.c, entry.d] : undefined }
+    entry.value = value
+    entry.at = -1
+    entry.isHashed = isHashed
+    entry.a = a
+    entry.b = b
+    entry.c = c
+    entry.d = d
     entry.bytes = bytes
-    return before
+    return had
   }
 
   /** Hands out the rows for one batch. Whatever is put from now on is for the next. */
@@ -128,42 +141,45 @@ export class Overlay {
   /** The batch taken last is durable. */
   settle(): void {
     const batch = this.#next - 1
-    const entries = this.#leaving
+    const newest = this.#leaving.filter((entry) => entry.batch === batch)
     this.#leaving = []
     this.#leavingBytes = 0
-    const remembered = entries.filter((entry) => entry.batch === batch && this.#remembers(entry))
-    if (remembered.length === 0) return
-    for (const { bytes } of remembered) this.#settledBytes += bytes
-    this.#settled.push({ batch, entries: remembered })
-    this.#settledRows += remembered.length
-    while (this.#settledBytes > rememberedBytes || this.#settledRows > rememberedRows) this.#forgetOldest()
-  }
-
-  /** Only of an entry that is not of the next batch. */
-  #isSettled({ batch }: Entry): boolean {
-    return batch < this.#next - 1 || this.#leaving.length === 0
+    const at = this.#ring.end
+    const entries = newest.filter((entry) => this.#remember(entry))
+    if (entries.length === 0) return
+    this.#settled.push({ batch, at, entries })
+    this.#settledRows += entries.length
+    for (let first = this.#settled[0]; first !== undefined; first = this.#settled[0]) {
+      if (first.at >= this.#ring.oldest && this.#settledRows <= remembered.rows) break
+      this.#forget(first)
+    }
   }
 
   /** Whether it stays, though LevelDB has it. */
-  #remembers({ name, lasts }: Entry): boolean {
-    if (!lasts) this.#entries.delete(name)
-    return lasts
+  #remember(entry: Entry): boolean {
+    const { name, lasts, value } = entry
+    const size = value?.length ?? 0
+    if (!lasts || size > this.#ring.largest) {
+      this.#entries.delete(name)
+      return false
+    }
+    if (value === undefined) return true
+    entry.at = this.#ring.write(value)
+    entry.size = size
+    entry.value = undefined
+    return true
   }
 
-  #forgetOldest(): void {
-    const oldest = this.#settled.shift()
-    if (oldest === undefined) return
-    this.#settledRows -= oldest.entries.length
-    for (const entry of oldest.entries) {
-      if (entry.batch !== oldest.batch) continue
-      this.#settledBytes -= entry.bytes
-      this.#entries.delete(entry.name)
-    }
+  /** The oldest of what is remembered. */
+  #forget({ batch, entries }: Settled): void {
+    this.#settled.shift()
+    this.#settledRows -= entries.length
+    for (const entry of entries) if (entry.batch === batch) this.#entries.delete(entry.name)
   }
 }
 
-function rowOf({ key, value }: Entry): Row {
-  return { key, value }
+function rowOf({ name, value }: Entry): Row {
+  return { key: Buffer.from(name, 'latin1'), value }
 }
 
 /** A row's key as a map key: one character a byte. */
@@ -171,9 +187,5 @@ export function rowName(key: Buffer): string {
   return key.toString('latin1')
 }
 
-// Two buffers, an object, a string of the key and a place in a map cost about this much besides the bytes.
-const perRow = 400
-
-function weight(row: Row): number {
-  return perRow + 2 * row.key.length + (row.value?.length ?? 0)
-}
+// A buffer, an object, a string of the key and a place in a map cost about this much besides the bytes.
+const perRow = 300

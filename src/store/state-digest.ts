@@ -87,14 +87,14 @@ export class Ledger {
     const { key, value } = row
     const hash = value === undefined ? undefined : hashRow(key, value)
     if (hash !== undefined) this.#sum.add(hash)
-    const known = this.#overlay.put(name, row, hash, true)
+    const known = this.#overlay.put(name, value, hash, true)
     const old = known === undefined ? before && asHash(key, before) : known.hash
     if (old !== undefined) this.#sum.remove(old)
   }
 
   /** A row goes that was not fetched. `before` is what it has in the sum. */
   remove(name: string, before: RowHash): void {
-    this.#overlay.put(name, { key: Buffer.from(name, 'latin1'), value: undefined }, undefined, false)
+    this.#overlay.put(name, undefined, undefined, false)
     this.#sum.remove(before)
   }
 
@@ -104,7 +104,7 @@ export class Ledger {
     const before = this.#kept.get(name)
     if (before !== undefined) this.#sum.remove(before)
     const hash = row.value === undefined ? undefined : hashRow(row.key, row.value)
-    this.#overlay.put(name, row, hash, false)
+    this.#overlay.put(name, row.value, hash, false)
     if (hash === undefined) {
       this.#kept.delete(name)
     } else {

@@ -5,8 +5,7 @@ import { Overlay, rowName } from '../../src/store/overlay.ts'
 import { bytes } from './state-fixtures.ts'
 
 function put(overlay: Overlay, key: string, value: string | undefined, lasts = true): void {
-  const row = { key: bytes(key), value: value === undefined ? undefined : bytes(value) }
-  overlay.put(rowName(row.key), row, undefined, lasts)
+  overlay.put(rowName(bytes(key)), value === undefined ? undefined : bytes(value), undefined, lasts)
 }
 
 const text = (value: Uint8Array | undefined) =>
@@ -79,22 +78,50 @@ describe('the overlay', () => {
 
   it('forgets the rows that were written longest ago, by their bytes', () => {
     const overlay = new Overlay()
-    const large = 'x'.repeat(1024 * 1024)
+    const large = 'x'.repeat(500 * 1024)
     put(overlay, 'first', large)
+    put(overlay, 'gone', undefined)
     write(overlay)
     put(overlay, 'again', large)
     write(overlay)
-    for (let n = 0; n < 14; n++) {
-      put(overlay, `key ${n}`, large)
-      put(overlay, 'again', large)
+    for (let n = 0; n < 11; n++) {
+      put(overlay, `key ${n}`, `${n}${large}`)
+      put(overlay, 'again', `${n}${large}`)
+      expect(get(overlay, 'first')).toBe(large)
       write(overlay)
     }
-    expect(get(overlay, 'first')).toBeUndefined()
-    expect(get(overlay, 'again')).toBe(large)
-    expect(get(overlay, 'key 13')).toBe(large)
-    put(overlay, 'huge', 'x'.repeat(17 * 1024 * 1024))
+    put(overlay, 'key 11', large)
     write(overlay)
-    expect(['first', 'again', 'key 13', 'huge'].map((key) => get(overlay, key))).toEqual(new Array(4))
+    expect(get(overlay, 'first')).toBeUndefined()
+    expect(overlay.get('gone')).toBeUndefined()
+    expect(get(overlay, 'again')).toBe(`10${large}`)
+    for (let n = 0; n < 11; n++) expect(get(overlay, `key ${n}`)).toBe(`${n}${large}`)
+    expect(get(overlay, 'key 11')).toBe(large)
+  })
+
+  it('remembers no row that is very large, nor any of a batch that is more than it remembers at all', () => {
+    const overlay = new Overlay()
+    put(overlay, 'huge', 'x'.repeat(513 * 1024))
+    put(overlay, 'small', '1')
+    write(overlay)
+    expect(overlay.get('huge')).toBeUndefined()
+    expect(get(overlay, 'small')).toBe('1')
+    for (let n = 0; n < 30; n++) put(overlay, `key ${n}`, 'x'.repeat(500 * 1024))
+    write(overlay)
+    expect(overlay.get('small')).toBeUndefined()
+    for (let n = 0; n < 30; n++) expect(overlay.get(`key ${n}`)).toBeUndefined()
+  })
+
+  it('hands out bytes that stay as they were when others take their place', () => {
+    const overlay = new Overlay()
+    put(overlay, 'a', 'first')
+    write(overlay)
+    const found = overlay.get('a')?.value
+    for (let n = 0; n < 30; n++) {
+      put(overlay, `key ${n}`, 'x'.repeat(500 * 1024))
+      write(overlay)
+    }
+    expect(text(found)).toBe('first')
   })
 
   it('forgets by their number too, however small they are or often written', () => {
