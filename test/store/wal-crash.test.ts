@@ -182,12 +182,15 @@ function baseOf({ base: { index, term, directory, configuration } }: Wal): Base 
 
 const stopped = Symbol('stopped')
 
-/** A state that reaches the base of the log, as its owner makes sure of. */
+/** With the state that its base names, which reaches it, as its owner makes sure of. */
 async function reopen(disk: MemoryDisk, model: Model): Promise<Wal> {
   const base = (await Wal.peek({ disk, directory }))?.base
-  const { applied } = model
-  if (base !== undefined && base.index > applied.index) model.applied = { index: base.index, term: base.term }
-  return openLog(disk, { applied: model.applied, segmentBytes })
+  const isAhead = base !== undefined && base.index > model.applied.index
+  const applied = isAhead ? { index: base.index, term: base.term } : model.applied
+  const wal = await openLog(disk, { applied, segmentBytes })
+  // Not before: until then a loss of power may take the log back to the base before, and to the state which that one names.
+  model.applied = applied
+  return wal
 }
 
 /** Lives a log through its lives; throws when it breaks a promise. */
