@@ -75,7 +75,7 @@ export function addServerCommands(program: Command, end: (status: number) => voi
         command.error('error: say which node this is, with --node or TRIVET_NODE', { exitCode: 2 })
       }
       // First, because what is loaded next is what makes it grow.
-      const { holdYoungGeneration } = await import('./young-generation.ts')
+      const { holdYoungGeneration } = await import('./heap.ts')
       holdYoungGeneration()
       const { start } = await import('./start.ts')
       end(await start({ ...flags, node }))

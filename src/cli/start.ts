@@ -8,9 +8,9 @@ import { type ClusterConfig, loadConfig, type NodeConfig } from '../node/config.
 import { openNode } from '../node/open.ts'
 import { peerKeyPath, readPeerKey } from '../node/peer-key.ts'
 import { type NodeSettings, settingsOf } from '../node/settings.ts'
+import { collectGarbage, followLoad } from './heap.ts'
 import { checkListening, tcpAddress } from './ports.ts'
 import { refuseRunning, runService, type Service } from './service.ts'
-import { boundYoungGeneration, collectGarbage } from './young-generation.ts'
 
 export type StartOptions = {
   readonly config: string
@@ -92,7 +92,7 @@ async function begin(options: {
       logger,
     })
     collectGarbage()
-    boundYoungGeneration()
+    followLoad()
     await api.listen(own.listen.http)
   } catch (error) {
     await node.stop()
