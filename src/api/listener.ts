@@ -70,6 +70,9 @@ export function createListener(options: {
     requestTimeout: 0,
     keepAliveTimeout: times.idle,
     connectionsCheckingInterval: Math.min(checkEveryMs, times.headers),
+    // A request without a body is over at once and emits nothing: who reads bodies looks at its headers first (`body.ts`). It was a
+    // tenth of a GET.
+    optimizeEmptyRequests: true,
     // Its own refusal would be an empty one; ours is above.
     requireHostHeader: false,
   }
