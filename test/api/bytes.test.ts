@@ -138,6 +138,19 @@ test('a restore that falls silent is cut off, and nothing shows of it', async ()
   expect((await as('GET', '/v1/stores/default')).json).toMatchObject({ keys: 0 })
 })
 
+test('no reader waits for a body that a request does not have', async () => {
+  const { raw } = await makeBed()
+  const client = await raw()
+  client.say(head('PUT', '/v1/stores/default/keys/x', ''))
+  await client.until(({ answers }) => answers.length === 1)
+  expect(client.answers[0]).toMatchObject({ status: 201, json: { created: true } })
+  for (const [at, target] of ['/v1/restore', '/v1/batch', '/v1/transactions'].entries()) {
+    client.say(head('POST', target, 'Content-Type: application/json\r\n'))
+    await client.until(({ answers }) => answers.length === at + 2)
+    expect(client.answers[at + 1]).toMatchObject({ status: 400, json: { code: 'invalid-request' } })
+  }
+})
+
 test('a body over the limit is refused before it is sent', async () => {
   const { raw } = await makeBed()
   const client = await raw()
