@@ -30,9 +30,10 @@ describe('a stream', () => {
     await using workshop = new Workshop()
     const bed = await WatchBed.make(workshop, { flushEveryMs: 0 })
     const release = bed.level.hang()
+    const opened = bed.level.writes
     await bed.machine.run(set('a', '1'))
     // The first batch is on its way.
-    await expect.poll(() => bed.level.writes).toBeGreaterThan(0)
+    await expect.poll(() => bed.level.writes, { interval: 1 }).toBeGreaterThan(opened)
     await turn(undefined)
     await bed.machine.run(set('a', '2'))
     const reader = bed.watch({ start: { type: 'after', position: { revision: 0 } } })
