@@ -1,8 +1,8 @@
 import { defineConfig } from 'vitest/config'
 
-// Five projects: `unit` has everything that runs in one process, `integration` starts real node processes. What takes longer,
-// `long` with real processes and `sim` with hundreds of simulated clusters, `npm test` leaves to `npm run test:long`; and
-// `browser`, which needs a Chromium, to `npm run test:browser`.
+// Six projects: `unit` has everything that runs in one process, `integration` starts real node processes. What takes longer,
+// `long` with real processes, `slow` with one process, and `sim` with hundreds of simulated clusters, `npm test` leaves to
+// `npm run test:long`; and `browser`, which needs a Chromium, to `npm run test:browser`.
 
 const longOnes = [
   'backup',
@@ -36,8 +36,14 @@ const slowUnits = [
   'store/state-rot',
 ].map((name) => `test/${name}.test.ts`)
 
+/**
+ * A worker loads the program once for all its files: a process for each took a third of all CPU time. So no file may replace
+ * a module or leave a change behind in one, or in a global; those that need a process for themselves start one.
+ */
+const shared = { isolate: false }
+
 /** Real processes want the machine for themselves. */
-const alone = { testTimeout: 90_000, hookTimeout: 60_000, fileParallelism: false }
+const alone = { ...shared, testTimeout: 90_000, hookTimeout: 60_000, fileParallelism: false }
 
 export default defineConfig({
   test: {
@@ -46,6 +52,7 @@ export default defineConfig({
     projects: [
       {
         test: {
+          ...shared,
           name: 'unit',
           include: ['test/**/*.test.ts'],
           exclude: [...slowUnits, 'test/integration/**', 'test/sim/long/**', 'test/browser/**'],
@@ -71,10 +78,22 @@ export default defineConfig({
         },
       },
       {
-        test: { ...alone, name: 'long', include: [...slowUnits, ...longOnes], sequence: { groupOrder: 2 } },
+        test: { ...alone, name: 'long', include: longOnes, sequence: { groupOrder: 2 } },
+      },
+      // These two side by side: neither starts a cluster of processes.
+      {
+        test: {
+          ...shared,
+          name: 'slow',
+          include: slowUnits,
+          testTimeout: 90_000,
+          hookTimeout: 60_000,
+          sequence: { groupOrder: 3 },
+        },
       },
       {
         test: {
+          ...shared,
           name: 'sim',
           include: ['test/sim/long/**/*.test.ts'],
           sequence: { groupOrder: 3 },

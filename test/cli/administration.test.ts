@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process'
 import { readFile, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { createInterface } from 'node:readline'
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { run as runHere } from '../../src/cli/program.ts'
 import { hashOf } from '../api/memory-node.ts'
 import { type Neighbourhood, startNeighbourhood } from '../api/neighbourhood.ts'
@@ -22,9 +22,6 @@ function start(seed: number): Promise<Neighbourhood> {
     },
   })
 }
-
-// Each command is a process of its own, and a busy machine starts them slowly.
-vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 })
 
 let place: Neighbourhood
 let other: Neighbourhood
