@@ -28,7 +28,7 @@ export const variants: readonly Variant[] = [
     'raft/raft.ts',
     '(this.#votedFor === undefined || this.#votedFor === message.from) &&',
     '',
-    53,
+    58,
   ),
   one(
     'keeps its vote only in memory',
@@ -52,13 +52,14 @@ export const variants: readonly Variant[] = [
     'raft/log.ts',
     'return last.term > this.lastTerm || (last.term === this.lastTerm && last.index >= this.#lastIndex)',
     'return last.index >= 0',
+    7,
   ),
   one(
     'compares logs by their length alone',
     'raft/log.ts',
     'return last.term > this.lastTerm || (last.term === this.lastTerm && last.index >= this.#lastIndex)',
     'return last.index >= this.#lastIndex',
-    121,
+    129,
   ),
   one(
     'lets votes and acknowledgements leave before their save',
@@ -92,6 +93,7 @@ export const variants: readonly Variant[] = [
       progress.toldCommit`,
     `      const commitIndex = this.#log.commitIndex
       progress.toldCommit`,
+    7,
   ),
   one(
     'lets a late append shorten the log',
@@ -111,35 +113,35 @@ export const variants: readonly Variant[] = [
     'raft/leadership.ts',
     'else if (this.#committedInTerm) this.#reads.join(read, this.#log.commitIndex)',
     'else if (this.#committedInTerm) this.#options.answerRead(read, this.#log.commitIndex)',
-    16,
+    21,
   ),
   one(
     'reads before the first commit of the term',
     'raft/leadership.ts',
     'else if (this.#committedInTerm) this.#reads.join(read, this.#log.commitIndex)',
     'else if (this.#log.commitIndex > 0) this.#reads.join(read, this.#log.commitIndex)',
-    151,
+    156,
   ),
   one(
     'lets a read join a round that was sent before it came',
     'raft/read-rounds.ts',
     'round: this.#sent + 1 })',
     'round: this.#sent })',
-    3105,
+    3114,
   ),
   one(
     'takes an answer to an old round for one to the last',
     'raft/leadership.ts',
     'progress.answeredRound = Math.max(progress.answeredRound, round)',
     'progress.answeredRound = this.#reads.sent',
-    29,
+    34,
   ),
   one(
     'answers the reads that wait as its leadership ends',
     'raft/leadership.ts',
     'for (const read of this.#reads.drain()) this.#options.answerRead(read, undefined)',
     'for (const read of this.#reads.drain()) this.#options.answerRead(read, this.#log.commitIndex)',
-    11,
+    16,
   ),
   one(
     'asks under read ids that repeat after a restart',
@@ -152,6 +154,7 @@ export const variants: readonly Variant[] = [
     'node/read-barrier.ts',
     'if (confirmed.index > index) {',
     'if (confirmed.index > index + 1) {',
+    6,
   ),
   // ── the log, on disk ───────────────────────────────────────────────────────────────────────────────────────────
   one(
@@ -159,12 +162,14 @@ export const variants: readonly Variant[] = [
     'store/wal-recovery.ts',
     'return { proven, end, cutBytes: rest.usedBytes }',
     'return { proven: end, end, cutBytes: rest.usedBytes }',
+    6,
   ),
   one(
     'syncs again after a sync that failed',
     'store/wal-writer.ts',
     'await this.#file.write(this.#end, bytes)',
     'await this.#file.write(this.#end, bytes).catch(() => this.#file.sync())',
+    6,
   ),
   one(
     'never syncs the log',
@@ -183,7 +188,7 @@ export const variants: readonly Variant[] = [
     'store/wal-recovery.ts',
     'if (!isBodySound(buffer, start, seat, header)) return undefined',
     '',
-    92,
+    97,
   ),
   {
     name: 'cuts damage like a torn tail',
@@ -201,13 +206,14 @@ export const variants: readonly Variant[] = [
         replace: '      if (batch === undefined || offset + batch.bytes > to) return',
       },
     ],
-    seed: 231,
+    seed: 233,
   },
   one(
     'takes a torn tail for damage',
     'store/wal-recovery.ts',
     'if (Math.max(proven, rest.claimed) > end) {',
     'if (Math.max(proven, rest.claimed) > end || rest.usedBytes > 0) {',
+    10,
   ),
   one(
     'starts again under the same boot number',
@@ -240,6 +246,7 @@ export const variants: readonly Variant[] = [
       return
     }
 `,
+    5,
   ),
   // ── the state ──────────────────────────────────────────────────────────────────────────────────────────────────
   one(
@@ -300,7 +307,7 @@ export const variants: readonly Variant[] = [
         this.#stamp = Math.max(`,
       },
     ],
-    seed: 1,
+    seed: 3,
   },
   one(
     'decides a write of a session again that came again',
@@ -313,7 +320,7 @@ export const variants: readonly Variant[] = [
     'store/state-idempotency.ts',
     'return { ...found.outcome, replayed: true }',
     'return undefined',
-    11,
+    16,
   ),
   {
     name: 'sends snapshots without sessions and idempotency keys',
@@ -340,6 +347,7 @@ export const variants: readonly Variant[] = [
     'node/own-commands.ts',
     "if (code !== 'no-leader' && pending.attempts.length === 0) this.#refuse(pending, code)",
     'if (isLatest) this.#refuse(pending, code)',
+    21,
   ),
   one(
     'says of a command that left once that it has no effect',
@@ -412,13 +420,14 @@ export const variants: readonly Variant[] = [
     'raft/leadership.ts',
     'return this.#committedInTerm && this.#log.configuration.index <= this.#log.commitIndex',
     'return this.#log.configuration.index <= this.#log.commitIndex',
+    3,
   ),
   one(
     'keeps a configuration whose entry was replaced',
     'raft/log.ts',
     'this.#configurations = this.#configurations.filter((at) => at.index < index)',
     '',
-    263,
+    265,
   ),
   // ── founding ───────────────────────────────────────────────────────────────────────────────────────────────────
   {
