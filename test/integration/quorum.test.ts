@@ -1,10 +1,17 @@
 // Reads everywhere, and what a node without a quorum says.
 
-import { expect, it } from 'vitest'
+import { afterAll, beforeAll, expect, it } from 'vitest'
 import { eventually, RealCluster } from './real-cluster.ts'
 
+let cluster: RealCluster
+
+beforeAll(async () => {
+  cluster = await RealCluster.start()
+})
+
+afterAll(() => cluster[Symbol.asyncDispose]())
+
 it('reads on every node what was written through any other, at once', async () => {
-  await using cluster = await RealCluster.start()
   for (let round = 0; round < 30; round++) {
     for (const writer of cluster.ids) {
       const value = `${writer}-${round}`
@@ -22,7 +29,6 @@ it('reads on every node what was written through any other, at once', async () =
 })
 
 it('without a quorum refuses writes as no-leader, answers stale reads, and goes on once a second node is back', async () => {
-  await using cluster = await RealCluster.start()
   const put = (id: string, value: string) =>
     cluster.fetch(id, '/v1/stores/default/keys/k', {
       method: 'PUT',
