@@ -43,7 +43,7 @@ const slowUnits = [
 const shared = { isolate: false }
 
 /** Real processes want the machine for themselves. */
-const alone = { ...shared, testTimeout: 90_000, hookTimeout: 60_000, fileParallelism: false }
+const alone = { testTimeout: 90_000, hookTimeout: 60_000, fileParallelism: false }
 
 export default defineConfig({
   test: {
@@ -62,6 +62,7 @@ export default defineConfig({
       },
       {
         test: {
+          ...shared,
           ...alone,
           name: 'integration',
           include: ['test/integration/**/*.test.ts'],
