@@ -38,6 +38,7 @@ export async function openNode(options: OpenOptions): Promise<Node> {
       now: () => performance.now(),
       soon: (run) => void setImmediate(run),
       random: Math.random,
+      worked: () => performance.eventLoopUtilization().active,
     },
     clock: Date.now,
     every,

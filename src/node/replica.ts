@@ -26,6 +26,8 @@ export type Surroundings = {
   readonly soon: (run: () => void) => void
   /** From 0 up to and without 1. */
   readonly random: () => number
+  /** How long the event loop has been at work since its start, in milliseconds: with what `now` counts beyond that it was idle. */
+  readonly worked: () => number
 }
 
 export type ReplicaOptions = {

@@ -2,7 +2,7 @@
 
 import type { Logger } from 'pino'
 import type { Configuration, MemberId, Snapshot } from '../raft/types.ts'
-import { ChunkRefusedError } from '../store/state-chunk.ts'
+import { type Chunk, ChunkRefusedError, type Cursor, peekNext } from '../store/state-chunk.ts'
 import { StateLoader } from '../store/state-loader.ts'
 import type { StateTime } from '../store/state-time.ts'
 import type { StateLevel } from '../store/state-writer.ts'
@@ -33,14 +33,19 @@ export type SnapshotReceiverOptions = {
 
 type Header = Extract<Answer, { type: 'snapshot' }>
 
+type Transfer = {
+  readonly source: MemberId
+  readonly index: number
+  readonly loader: StateLoader
+  /** The chunk that is likely to be next. With the one that is checked and the one that is written, three are held at most. */
+  ahead: { readonly after: string; readonly answer: Promise<Answer> } | undefined
+}
+
 /** Between two tries, in milliseconds. */
 const retryMs = 500
 
 /** How often a chunk is asked for again before the source is given up. */
 const chunkTries = 5
-
-/** After each chunk this many times as long as it took is left to everybody else on the line and the disk. */
-const pace = 0.5
 
 /** How often it is said how far it is, in milliseconds. */
 const progressMs = 10_000
@@ -125,36 +130,38 @@ export class SnapshotReceiver {
 
   /** False when it was stopped or is not needed any more. */
   async #load(source: MemberId, header: Header, level: StateLevel): Promise<boolean> {
-    const { now, sleep, time, name, logger } = this.#options
+    const { now, time, name, logger } = this.#options
     const loader = await StateLoader.open({
       level,
       expected: header,
       ...(time === undefined ? {} : { time }),
     })
+    const transfer: Transfer = { source, index: header.index, loader, ahead: undefined }
     this.bytes = 0
     let sayAt = now() + progressMs
-    while (!loader.complete) {
-      if (!this.#isWanted()) return false
-      const begun = now()
-      if (begun >= sayAt) {
-        sayAt = begun + progressMs
-        logger.info({ peer: name(source), index: header.index, bytes: this.bytes }, 'still receiving')
+    try {
+      while (!loader.complete) {
+        if (!this.#isWanted()) return false
+        if (now() >= sayAt) {
+          sayAt = now() + progressMs
+          logger.info({ peer: name(source), index: header.index, bytes: this.bytes }, 'still receiving')
+        }
+        await this.#next(transfer)
       }
-      await this.#next(source, header.index, loader)
-      await sleep((now() - begun) * pace)
+      await loader.finish()
+      return true
+    } finally {
+      // Its directory may go now.
+      await loader.flush().catch(() => 'whoever asked for the next chunk was told')
     }
-    await loader.finish()
-    return true
   }
 
-  async #next(source: MemberId, index: number, loader: StateLoader): Promise<void> {
-    const { ask, sleep } = this.#options
+  async #next(from: Transfer): Promise<void> {
+    const { loader } = from
     for (let tries = 1; ; tries++) {
       try {
-        const { after } = loader
-        const place = after === undefined ? {} : { after: Buffer.from(after).toString('base64') }
-        const chunk = await ask(source, { type: 'sendChunk', index, ...place })
-        if (chunk.type !== 'chunk') throw new Error(reasonOf(chunk))
+        const chunk = await this.#chunk(from)
+        this.#askAhead(from, peekNext(chunk))
         await loader.add(chunk)
         this.bytes += chunk.bytes.length
         this.receivedBytes += chunk.bytes.length
@@ -164,10 +171,39 @@ export class SnapshotReceiver {
         // own disk is not to be tried again.
         const mayPass = error instanceof ChunkRefusedError || !isDiskError(error)
         if (!mayPass || tries === chunkTries || !this.#isWanted()) throw error
-        await sleep(retryMs)
+        await this.#options.sleep(retryMs)
       }
     }
   }
+
+  /** The chunk that is next for the loader. */
+  async #chunk(from: Transfer): Promise<Chunk> {
+    const { loader, ahead } = from
+    const after = placeOf(loader.after)
+    const isAsked = ahead !== undefined && ahead.after === after
+    if (isAsked) from.ahead = undefined
+    const answer = await (isAsked ? ahead.answer : this.#ask(from, after))
+    if (answer.type !== 'chunk') throw new Error(reasonOf(answer))
+    return answer
+  }
+
+  /** So that the next chunk is on its way while this one is checked and written; but one that was asked for is not asked for twice. */
+  #askAhead(from: Transfer, next: Cursor | undefined): void {
+    const after = placeOf(next)
+    if (after === undefined || from.ahead?.after === after) return
+    const answer = this.#ask(from, after)
+    answer.catch(() => 'whoever needs it is told')
+    from.ahead = { after, answer }
+  }
+
+  #ask({ source, index }: Transfer, after: string | undefined): Promise<Answer> {
+    const place = after === undefined ? {} : { after }
+    return this.#options.ask(source, { type: 'sendChunk', index, ...place })
+  }
+}
+
+function placeOf(cursor: Cursor | undefined): string | undefined {
+  return cursor && Buffer.from(cursor).toString('base64')
 }
 
 /** For people, in megabytes. */

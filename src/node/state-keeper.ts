@@ -12,7 +12,7 @@ import type { StateMachine } from '../store/state-machine.ts'
 import type { StateTime } from '../store/state-time.ts'
 import { compactUpTo } from './compaction.ts'
 import { DigestBook } from './digest-book.ts'
-import type { Replica } from './replica.ts'
+import type { Replica, Surroundings } from './replica.ts'
 import { type Loaded, megabytes, SnapshotReceiver } from './snapshot-receiver.ts'
 import { type SnapshotQuestion, SnapshotSender } from './snapshot-sender.ts'
 import type { Storage } from './storage.ts'
@@ -36,7 +36,7 @@ export type StateKeeperOptions = {
   readonly onState: (machine: StateMachine | undefined) => void
   readonly onFatal: (error: Error) => void
   readonly sleep: (ms: number) => Promise<void>
-  readonly surroundings: { readonly now: () => number; readonly random: () => number }
+  readonly surroundings: Pick<Surroundings, 'now' | 'random' | 'worked'>
   readonly stateTime: StateTime | undefined
   /** What of the log is kept for those who lag; see `compactUpTo`. */
   readonly keepBytes: number | undefined
@@ -90,6 +90,8 @@ export class StateKeeper {
     this.#sender = new SnapshotSender({
       machine: () => (this.#closed === undefined ? storage.opened?.machine : undefined),
       now: surroundings.now,
+      worked: surroundings.worked,
+      sleep,
     })
     this.#receiver = new SnapshotReceiver({
       sources: () => this.#sources(),

@@ -1,5 +1,6 @@
 // A chunk of a state on its way to another member: rows, or a piece of one, with the place they have in the whole.
 
+import assert from 'node:assert/strict'
 import { crc32 } from 'node:zlib'
 import { asBuffer } from './record.ts'
 
@@ -55,6 +56,12 @@ export function decodeCursor(cursor: Cursor): Place {
   return { key: cursor.subarray(cursorSize), sent: sent === 0 ? undefined : sent }
 }
 
+/** Two keys or two cursors; both may be none. */
+export function isSame(left: Uint8Array | undefined, right: Uint8Array | undefined): boolean {
+  if (left === undefined || right === undefined) return left === right
+  return Buffer.compare(left, right) === 0
+}
+
 // chunk: format u8 | index u48 | after length u16, after | next length u16, next | pieces
 // piece: key length u16 | size u32 | offset u32 | length u32 | key | bytes
 const chunkFormat = 1
@@ -72,49 +79,74 @@ export function sizeOfPiece(key: Uint8Array): { readonly own: number; readonly a
 }
 
 export function encodeChunk({ index, after, next, pieces }: ChunkContent): Chunk {
-  const parts: Uint8Array[] = []
-  const opening = Buffer.allocUnsafe(9)
-  opening[0] = chunkFormat
-  opening.writeUIntBE(index, 1, 6)
-  opening.writeUInt16BE(after?.length ?? 0, 7)
-  const toNext = Buffer.allocUnsafe(2)
-  toNext.writeUInt16BE(next?.length ?? 0, 0)
-  parts.push(opening, after ?? new Uint8Array(), toNext, next ?? new Uint8Array())
-  for (const piece of pieces) {
-    const head = Buffer.allocUnsafe(pieceSize)
-    head.writeUInt16BE(piece.key.length, 0)
-    head.writeUInt32BE(piece.size, 2)
-    head.writeUInt32BE(piece.offset, 6)
-    head.writeUInt32BE(piece.bytes.length, 10)
-    parts.push(head, piece.key, piece.bytes)
+  let size = openingSize(after) + (next?.length ?? 0)
+  for (const piece of pieces) size += pieceSize + piece.key.length + piece.bytes.length
+  const bytes = Buffer.allocUnsafe(size)
+  bytes[0] = chunkFormat
+  let at = bytes.writeUIntBE(index, 1, 6)
+  for (const cursor of [after, next]) {
+    at = bytes.writeUInt16BE(cursor?.length ?? 0, at)
+    if (cursor !== undefined) bytes.set(cursor, at)
+    at += cursor?.length ?? 0
   }
-  const bytes = Buffer.concat(parts)
+  for (const piece of pieces) {
+    at = bytes.writeUInt16BE(piece.key.length, at)
+    at = bytes.writeUInt32BE(piece.size, at)
+    at = bytes.writeUInt32BE(piece.offset, at)
+    at = bytes.writeUInt32BE(piece.bytes.length, at)
+    bytes.set(piece.key, at)
+    at += piece.key.length
+    bytes.set(piece.bytes, at)
+    at += piece.bytes.length
+  }
+  assert(at === size, 'A chunk is as large as was reckoned')
   return { bytes, crc: crc32(bytes) }
+}
+
+/**
+ * Where the chunk that follows begins, as this one says, of which nothing is checked: whoever asks for that one ahead learns in time
+ * whether it does follow. Undefined for the last one, and for bytes that are no chunk.
+ */
+export function peekNext({ bytes }: Chunk): Cursor | undefined {
+  const buffer = asBuffer(bytes)
+  if (buffer.length < chunkSize) return undefined
+  const at = 9 + buffer.readUInt16BE(7)
+  if (buffer.length < at + 2) return undefined
+  const next = buffer.subarray(at + 2, at + 2 + buffer.readUInt16BE(at))
+  return next.length === 0 ? undefined : next
 }
 
 /** Views into the chunk. Throws `ChunkRefusedError` for bytes that are not as they were sent, or are no chunk. */
 export function decodeChunk({ bytes, crc }: Chunk): ChunkContent {
   if (crc32(bytes) !== crc) throw new ChunkRefusedError('A chunk of the snapshot was damaged on its way.')
-  const take = taker(asBuffer(bytes))
-  const format = take(1)[0]
+  const buffer = asBuffer(bytes)
+  let at = 0
+  // Where so many bytes begin, which are there.
+  const take = (length: number): number => {
+    at += length
+    if (at > buffer.length) throw new ChunkRefusedError('A chunk of the snapshot is cut short.')
+    return at - length
+  }
+  const view = (length: number): Buffer => {
+    const from = take(length)
+    return buffer.subarray(from, from + length)
+  }
+  const format = buffer[take(1)]
   if (format !== chunkFormat) {
     throw new ChunkRefusedError(
       `A chunk of the snapshot has format ${format}, and this build reads format ${chunkFormat}.`,
     )
   }
-  const index = take(6).readUIntBE(0, 6)
-  const after = take(take(2).readUInt16BE(0))
-  const next = take(take(2).readUInt16BE(0))
+  const index = buffer.readUIntBE(take(6), 6)
+  const after = view(buffer.readUInt16BE(take(2)))
+  const next = view(buffer.readUInt16BE(take(2)))
   const pieces: Piece[] = []
-  while (take.left() > 0) {
+  while (at < buffer.length) {
     const head = take(pieceSize)
-    const key = take(head.readUInt16BE(0))
-    pieces.push({
-      key,
-      size: head.readUInt32BE(2),
-      offset: head.readUInt32BE(6),
-      bytes: take(head.readUInt32BE(10)),
-    })
+    const key = view(buffer.readUInt16BE(head))
+    const size = buffer.readUInt32BE(head + 2)
+    const offset = buffer.readUInt32BE(head + 6)
+    pieces.push({ key, size, offset, bytes: view(buffer.readUInt32BE(head + 10)) })
   }
   return {
     index,
@@ -122,14 +154,4 @@ export function decodeChunk({ bytes, crc }: Chunk): ChunkContent {
     next: next.length === 0 ? undefined : next,
     pieces,
   }
-}
-
-function taker(buffer: Buffer) {
-  let at = 0
-  const take = (length: number): Buffer => {
-    if (at + length > buffer.length) throw new ChunkRefusedError('A chunk of the snapshot is cut short.')
-    at += length
-    return buffer.subarray(at - length, at)
-  }
-  return Object.assign(take, { left: () => buffer.length - at })
 }

@@ -10,6 +10,7 @@ import {
   decodeChunk,
   decodeCursor,
   encodeCursor,
+  isSame,
   type Piece,
 } from './state-chunk.ts'
 import { levelFailure } from './state-failure.ts'
@@ -55,7 +56,7 @@ type OpenRow = {
 /**
  * Each chunk is one synced, numbered batch, with the place to go on from in it. So what a receiver finds after it was
  * interrupted, by whatever, is proven as far as that place, and it goes on there. Until `finish` no state machine
- * opens on it.
+ * opens on it. One chunk is written while the next is had from the sender and checked, and never more than one.
  */
 export class StateLoader {
   readonly #level: StateLevel
@@ -69,6 +70,8 @@ export class StateLoader {
   #lastKey: Uint8Array | undefined
   #open: OpenRow | undefined
   #busy = false
+  /** The batch of the last chunk taken. */
+  #written: Promise<void> = Promise.resolve()
 
   /**
    * Rejects with `StateDamagedError` when what is there is another snapshot's, a state of its own, or has lost a
@@ -123,8 +126,9 @@ export class StateLoader {
   }
 
   /**
-   * Takes the chunk that follows `after`, durably. Rejects with `ChunkRefusedError`, and has taken nothing, when it
-   * is not that one or was damaged on its way; it may be asked for again. After `StateDiskError` the LevelDB is to be
+   * Takes the chunk that follows `after`, whose bytes nobody may change from then on. Resolves while it is still being written:
+   * what becomes of that is said by the next call, or by `flush`. Rejects with `ChunkRefusedError`, and has taken nothing,
+   * when it is not that one or was damaged on its way; it may be asked for again. After `StateDiskError` the LevelDB is to be
    * closed; opened again, it goes on from what it then holds.
    */
   async add(chunk: Chunk): Promise<void> {
@@ -133,15 +137,23 @@ export class StateLoader {
     try {
       const content = decodeChunk(chunk)
       const { rows, lastKey, open } = this.#join(content)
-      const complete = content.next === undefined
-      if (rows.length > 0 || complete) await this.#write(rows, complete ? undefined : lastKey)
+      const { next } = content
+      await this.#written
       this.#open = open
-      this.#lastKey = lastKey
-      this.#complete = complete
-      this.#after = content.next === undefined ? undefined : Buffer.from(content.next)
+      this.#lastKey = lastKey && Buffer.from(lastKey)
+      this.#complete = next === undefined
+      this.#after = next && Buffer.from(next)
+      if (rows.length === 0 && !this.#complete) return
+      this.#written = this.#write(rows, this.#complete ? undefined : lastKey)
+      this.#written.catch(() => 'whoever calls next is told')
     } finally {
       this.#busy = false
     }
+  }
+
+  /** Resolves when every chunk taken is durable. */
+  flush(): Promise<void> {
+    return this.#written
   }
 
   /**
@@ -151,6 +163,7 @@ export class StateLoader {
    */
   async finish(options: VerifyOptions = {}): Promise<Verified> {
     assert(this.#complete, 'A snapshot is loaded when its last chunk is')
+    await this.flush()
     const verified = await this.#verify(options)
     const batch = { number: this.#lastBatch + 1, lastApplied: this.#expected.index }
     const rows = [{ key: loadingKey, value: undefined }, encodeMark(closedKey, batch), markOf(batch)]
@@ -197,14 +210,17 @@ export class StateLoader {
     let open = this.#open
     let lastKey = this.#lastKey
     for (const piece of pieces) {
-      const row = extend(open, piece)
-      if (lastKey !== undefined && Buffer.compare(row.key, lastKey) <= 0) {
+      const { key } = piece
+      if (lastKey !== undefined && Buffer.compare(key, lastKey) <= 0) {
         throw new ChunkRefusedError('The rows in a chunk of the snapshot are out of their order.')
       }
-      open = row.length < row.size ? row : undefined
+      // Almost every row comes in one piece, and goes to LevelDB from where it lies in the chunk.
+      const isWhole = open === undefined && piece.offset === 0 && piece.bytes.length === piece.size
+      const row = isWhole ? undefined : extend(open, piece)
+      open = row !== undefined && row.length < row.size ? row : undefined
       if (open !== undefined) continue
-      rows.push(closed(row))
-      lastKey = row.key
+      rows.push(checked(key, row === undefined ? piece.bytes : Buffer.concat(row.pieces)))
+      lastKey = key
     }
     const end =
       open === undefined ? lastKey && placeAfter(lastKey) : encodeCursor({ key: open.key, sent: open.length })
@@ -243,18 +259,12 @@ function extend(open: OpenRow | undefined, { key, size, offset, bytes }: Piece):
   return { ...before, length, pieces: [...before.pieces, Buffer.from(bytes)] }
 }
 
-function closed({ key, pieces }: OpenRow): SealedRow {
-  const value = Buffer.concat(pieces)
+function checked(key: Uint8Array, value: Uint8Array): SealedRow {
   try {
     checkRow(key, value)
   } catch (error) {
     if (!(error instanceof StateDamagedError)) throw error
     throw new ChunkRefusedError('A row in a chunk of the snapshot is not what was written.', { cause: error })
   }
-  return { key: asBuffer(key), value }
-}
-
-function isSame(left: Uint8Array | undefined, right: Uint8Array | undefined): boolean {
-  if (left === undefined || right === undefined) return left === right
-  return Buffer.compare(left, right) === 0
+  return { key: asBuffer(key), value: asBuffer(value) }
 }

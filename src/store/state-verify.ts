@@ -73,31 +73,47 @@ export async function verify(
   { signal, bytesPerSecond }: VerifyOptions,
 ): Promise<Verified> {
   const meta = await readMeta(level, snapshot)
-  const sum = new RowSum()
+  const sweep = new Sweep()
   const begun = time.now()
   const stretch = new Stretch(time)
-  let rows = 0
-  let bytes = 0
   for await (const page of readAhead(pages(level, { ...replicatedRange, snapshot }))) {
     for (const [key, value] of page) {
       checkRow(key, value)
-      // The first row holds the sum of the others.
-      if (rows > 0) sum.add(hashRow(key, value))
-      rows += 1
-      const size = key.length + value.length
-      bytes += size
-      if (stretch.isOverAfter(size)) await stretch.pause()
+      sweep.add(key, value)
+      if (stretch.isOverAfter(key.length + value.length)) await stretch.pause()
     }
     signal?.throwIfAborted()
-    const ahead = bytesPerSecond === undefined ? 0 : begun + (bytes / bytesPerSecond) * 1000 - time.now()
+    const ahead =
+      bytesPerSecond === undefined ? 0 : begun + (sweep.bytes / bytesPerSecond) * 1000 - time.now()
     if (ahead > 0) await rest(ahead, time, signal)
   }
-  if (sum.hex !== meta.sum) {
-    throw new StateDamagedError(
-      `The state on this disk is damaged: at entry ${meta.lastApplied} its rows come to ${sum.hex}, and ${meta.sum} was written: rows are absent, stale or altered.`,
-    )
+  return sweep.hold(meta)
+}
+
+/** All rows of a state in their order, summed up one by one. Each was checked by itself before. */
+export class Sweep {
+  readonly #sum = new RowSum()
+  #rows = 0
+  /** Of keys and values so far. */
+  bytes = 0
+
+  add(key: Uint8Array, value: Uint8Array): void {
+    // The first row holds the sum of the others.
+    if (this.#rows > 0) this.#sum.add(hashRow(key, value))
+    this.#rows += 1
+    this.bytes += key.length + value.length
   }
-  return { ...digestOf(meta), rows, bytes }
+
+  /** Throws `StateDamagedError` unless these are the rows that the first one, `meta`, speaks of. */
+  hold(meta: Meta): Verified {
+    const { hex } = this.#sum
+    if (hex !== meta.sum) {
+      throw new StateDamagedError(
+        `The state on this disk is damaged: at entry ${meta.lastApplied} its rows come to ${hex}, and ${meta.sum} was written: rows are absent, stale or altered.`,
+      )
+    }
+    return { ...digestOf(meta), rows: this.#rows, bytes: this.bytes }
+  }
 }
 
 /** The first row as it is in this LevelDB snapshot. */
@@ -120,18 +136,19 @@ type Range = {
 const pageBytes = 256 * 1024
 const pageRows = 1000
 
-/** The rows of a range, page by page, each of about `bytes`. */
+/** The rows of a range, page by page, each of about `bytes`, or of as many rows as are `needed` if those are fewer. */
 export async function* pages(
   level: StateLevel,
   range: Range,
   bytes = pageBytes,
+  needed = () => pageRows,
 ): AsyncGenerator<readonly (readonly [Uint8Array, Uint8Array])[], void> {
   // LevelDB's own option, unknown to abstract-level: a variable carries it past the check for excess properties.
   const options = { ...range, highWaterMarkBytes: bytes }
   const iterator = level.iterator(options)
   try {
     for (;;) {
-      const page = await iterator.nextv(pageRows)
+      const page = await iterator.nextv(Math.min(pageRows, needed()))
       if (page.length === 0) return
       yield page
     }

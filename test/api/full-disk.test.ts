@@ -52,6 +52,7 @@ test('a set is answered 507 with the limit while the disk is short, a delete is 
         now: () => performance.now(),
         soon: (run) => void setImmediate(run),
         random: Math.random,
+        worked: () => performance.eventLoopUtilization().active,
       },
       clock: Date.now,
       every: (ms, run) => {

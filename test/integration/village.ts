@@ -107,6 +107,7 @@ export class Village implements AsyncDisposable {
           now: () => performance.now() + this.#ahead,
           soon: (run) => void setImmediate(run),
           random: Math.random,
+          worked: () => performance.eventLoopUtilization().active,
         },
         clock: Date.now,
         every: (ms, run) => {

@@ -9,6 +9,7 @@ import {
 } from '../../src/node/snapshot-receiver.ts'
 import { SnapshotSender } from '../../src/node/snapshot-sender.ts'
 import type { Answer, Question } from '../../src/node/transport.ts'
+import { decodeChunk, encodeCursor, peekNext } from '../../src/store/state-chunk.ts'
 import type { StateMachine } from '../../src/store/state-machine.ts'
 import { recordKey } from '../../src/store/state-rows.ts'
 import type { MemoryState } from '../store/memory-state.ts'
@@ -33,6 +34,9 @@ type Sending = {
   machine: StateMachine | undefined
   /** How often a snapshot was taken. */
   readonly taken: () => number
+  /** How long the event loop has worked, by the same clock. */
+  readonly work: { ms: number }
+  readonly slept: number[]
 }
 
 /** A node with a state of 20 entries and several chunks, and what sends it. */
@@ -44,7 +48,7 @@ async function sending(from?: MemoryState): Promise<Sending> {
   })
   if (from === undefined) {
     const large = Array.from(
-      { length: 5 },
+      { length: 16 },
       (_, n) => [n + 1, set(`large-${n}`, 'x'.repeat(200_000))] as const,
     )
     await state.apply([...log(19), entry(20, [batch(large, { peer: 'peer-2' })])])
@@ -60,8 +64,26 @@ async function sending(from?: MemoryState): Promise<Sending> {
       },
     },
   }) as StateMachine
-  const made = { level, clock, state, machine: counted as StateMachine | undefined, taken: () => snapshots }
-  const sender = new SnapshotSender({ machine: () => made.machine, now: () => clock.now })
+  const work = { ms: 0 }
+  const slept: number[] = []
+  const made = {
+    level,
+    clock,
+    work,
+    slept,
+    state,
+    machine: counted as StateMachine | undefined,
+    taken: () => snapshots,
+  }
+  const sender = new SnapshotSender({
+    machine: () => made.machine,
+    now: () => clock.now,
+    worked: () => work.ms,
+    sleep: async (ms) => {
+      slept.push(ms)
+      clock.now += ms
+    },
+  })
   return Object.assign(made, { sender })
 }
 
@@ -120,6 +142,66 @@ describe('the sender', () => {
       type: 'refused',
       reason: expect.stringContaining('no whole state'),
     })
+  })
+
+  it('never gives out the last chunk of a state that lacks a row to one that has asked for no other', async () => {
+    const whole = await sending()
+    const lacking = await whole.level.altered(recordKey(1, bytes('shared')), undefined)
+    await lacking.open()
+    const { sender, state } = await sending(lacking)
+    await answered(sender)
+    const after = Buffer.from(encodeCursor({ key: Buffer.from([0xff]), sent: undefined })).toString('base64')
+    const question = { type: 'sendChunk', index: 20, after } as const
+    expect(await sender.answer(question)).toMatchObject({
+      type: 'refused',
+      reason: expect.stringContaining('damaged'),
+    })
+    expect(state.failure?.type).toBe('damaged')
+  })
+
+  it('reads the next chunk while one is on its way, and no further', async () => {
+    const { sender, level } = await sending()
+    await answered(sender)
+    const iterate = level.iterator.bind(level)
+    let reads = 0
+    Object.defineProperty(level, 'iterator', {
+      value: (...options: Parameters<typeof iterate>) => {
+        reads += 1
+        return iterate(...options)
+      },
+    })
+    const first = await sender.answer({ type: 'sendChunk', index: 20 })
+    if (first.type !== 'chunk') throw new Error(`the answer was ${first.type}`)
+    for (let n = 0; n < 20; n++) await new Promise(setImmediate)
+    expect(reads).toBe(2)
+    const after = Buffer.from(peekNext(first) ?? []).toString('base64')
+    const second = await sender.answer({ type: 'sendChunk', index: 20, after })
+    if (second.type !== 'chunk') throw new Error(`the answer was ${second.type}`)
+    expect(decodeChunk(second).after).toEqual(peekNext(first))
+    expect(reads).toBe(3)
+    // Whoever lost the first gets it again.
+    expect(await sender.answer({ type: 'sendChunk', index: 20 })).toEqual(first)
+  })
+
+  it('rests until its event loop was idle half as long as it was at work, whatever the work was', async () => {
+    const { sender, clock, work, slept } = await sending()
+    await answered(sender)
+    const question = { type: 'sendChunk', index: 20 } as const
+    await sender.answer(question)
+    slept.length = 0
+    for (const [passed, worked] of [
+      [60, 60],
+      [60, 50],
+      [60, 40],
+      [1000, 100],
+      [1000, 1000],
+    ] as const) {
+      clock.now += passed
+      work.ms += worked
+      await sender.answer(question)
+    }
+    // 30 ms and 15 ms are missing, then none twice, and then more than a chunk ever waits.
+    expect(slept).toEqual([30, 15, 100])
   })
 
   it('never gives out the whole of a state that lacks a row', async () => {
@@ -297,18 +379,69 @@ describe('the receiver', () => {
     expect(receiver.isRunning).toBe(false)
   })
 
-  it('leaves half as long as a chunk took to everybody else', async () => {
+  it('asks for the next chunk before it takes the one that has come, and for no chunk twice', async () => {
     const { sender } = await sending()
-    let now = 0
+    const ask = answering(sender)
+    const asked: string[] = []
+    const held = Promise.withResolvers<void>()
+    let level: MemoryState | undefined
+    let release: (() => void) | undefined
     const { run, seen } = await receiving(
       async (peer, question) => {
-        if (question.type === 'sendChunk') now += 40
+        if (question.type === 'sendChunk') {
+          asked.push(question.after ?? '')
+          // What has come is not written, and so the one after the next is not asked for.
+          if (asked.length === 1) release = level?.hang()
+          if (asked.length === 3) held.resolve()
+        }
+        return ask(peer, question)
+      },
+      {
+        openLevel: async () => {
+          level = await memory()
+          return level
+        },
+      },
+    )
+    const running = run()
+    await held.promise
+    for (let n = 0; n < 20; n++) await new Promise(setImmediate)
+    expect(asked).toHaveLength(3)
+    expect(level?.writes).toBe(1)
+    release?.()
+    await running
+    expect(seen.offered).toHaveLength(1)
+    expect(new Set(asked).size).toBe(asked.length)
+    expect(seen.slept).toEqual([])
+  })
+
+  it('writes nothing any more when it has stopped', async () => {
+    const { sender } = await sending()
+    let level: MemoryState | undefined
+    let release: (() => void) | undefined
+    const closed: number[] = []
+    const { receiver } = await receiving(
+      async (peer, question) => {
+        if (question.type === 'sendChunk' && release === undefined) release = level?.hang()
+        else if (question.type === 'sendChunk') void receiver.stop()
         return answering(sender)(peer, question)
       },
-      { now: () => now },
+      {
+        openLevel: async () => {
+          level = await memory()
+          return level
+        },
+        discard: async () => {
+          closed.push(level?.volatile ?? -1)
+        },
+      },
     )
-    await run()
-    expect(seen.slept.length).toBeGreaterThan(0)
-    expect(new Set(seen.slept)).toEqual(new Set([20]))
+    receiver.start()
+    await expect.poll(() => level?.writes).toBe(1)
+    for (let n = 0; n < 20; n++) await new Promise(setImmediate)
+    expect(closed).toEqual([])
+    release?.()
+    await receiver.stop()
+    expect(closed).toEqual([0])
   })
 })

@@ -201,6 +201,7 @@ export class Town implements AsyncDisposable {
             })
           },
           random: this.#random,
+          worked: () => performance.eventLoopUtilization().active,
         },
         clock: Date.now,
         every: (ms, run) => {

@@ -168,6 +168,8 @@ export class Machine {
         now: () => world.now,
         soon: (run) => void own.after(0, run),
         random: chance.next,
+        // Busy enough that whoever sends a snapshot rests.
+        worked: () => world.now * 0.9,
       },
       clock,
       every: (ms, run) => own.every(ms, chance.next, run),

@@ -1,5 +1,6 @@
 // A state sent in chunks: what the sender promises, what the receiver believes, and what becomes of either's faults.
 
+import { setImmediate as turn } from 'node:timers/promises'
 import { crc32 } from 'node:zlib'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { StateDamagedError } from '../../src/store/record.ts'
@@ -56,11 +57,11 @@ async function sender(): Promise<Sender> {
   return { level, state, snapshot, chunks: await chunksOf(snapshot) }
 }
 
-async function chunksOf(snapshot: StateSnapshot): Promise<readonly Chunk[]> {
+async function chunksOf(snapshot: StateSnapshot, atMost = maxBytes): Promise<readonly Chunk[]> {
   const chunks: Chunk[] = []
   let after: Uint8Array | undefined
   do {
-    const chunk = await snapshot.chunk(after, maxBytes)
+    const chunk = await snapshot.chunk(after, atMost)
     chunks.push(chunk)
     after = chunk.next
   } while (after !== undefined)
@@ -69,6 +70,12 @@ async function chunksOf(snapshot: StateSnapshot): Promise<readonly Chunk[]> {
 
 function load(level: StateLevel, expected: StateSnapshot): Promise<StateLoader> {
   return StateLoader.open({ level, expected })
+}
+
+/** Until they are durable. */
+async function addAll(loader: StateLoader, chunks: readonly Chunk[]): Promise<void> {
+  for (const chunk of chunks) await loader.add(chunk)
+  await loader.flush()
 }
 
 describe.each(backends)('a snapshot on $name', ({ make }) => {
@@ -161,7 +168,7 @@ describe('a chunk', () => {
       await expect(loader.add({ ...chunk, bytes: changed })).rejects.toThrow(ChunkRefusedError)
     }
     expect(level.writes).toBe(0)
-    for (const one of chunks) await loader.add(one)
+    await addAll(loader, chunks)
     await loader.finish()
   })
 
@@ -212,6 +219,12 @@ function encodeChunkBytes(content: Uint8Array): Chunk {
   return { bytes: content, crc: crc32(content) }
 }
 
+/** After so many turns of the event loop. */
+async function turns(count: number): Promise<'not yet'> {
+  for (let n = 0; n < count; n++) await turn()
+  return 'not yet'
+}
+
 describe('a receiver', () => {
   it('goes on after a power loss from what it had written, at every chunk', async () => {
     const { snapshot, chunks, level: origin } = await sender()
@@ -219,7 +232,7 @@ describe('a receiver', () => {
     for (let stop = 0; stop <= chunks.length; stop++) {
       const level = await memory()
       const loader = await load(level, snapshot)
-      for (const chunk of chunks.slice(0, stop)) await loader.add(chunk)
+      await addAll(loader, chunks.slice(0, stop))
       const survivor = await level.powerLoss(stop)
       const second = await load(survivor, snapshot)
       expect(second.complete).toBe(stop === chunks.length)
@@ -228,6 +241,44 @@ describe('a receiver', () => {
       await second.finish()
       expect(await dump(survivor)).toEqual(expected)
     }
+  })
+
+  it('takes a chunk while the one before it is written, and no third one before that is durable', async () => {
+    const { snapshot, chunks, level: origin } = await sender()
+    const level = await memory()
+    const loader = await load(level, snapshot)
+    const [first, second] = chunks as [Chunk, Chunk]
+    let release = level.hang()
+    await loader.add(first)
+    expect(loader.after).toEqual(decodeChunk(first).next)
+    const adding = loader.add(second).then(() => 'taken')
+    expect(await Promise.race([adding, turns(20)])).toBe('not yet')
+    expect(level.writes).toBe(1)
+    release()
+    expect(await adding).toBe('taken')
+    release = level.hang()
+    // What is still being written is lost with the power, or is not, and what was written before is there.
+    const places = new Set<string>()
+    for (let seed = 1; seed <= 12; seed++) {
+      const survivor = await level.powerLoss(seed)
+      const resumed = await load(survivor, snapshot)
+      places.add(`${resumed.after}`)
+      await transfer(snapshot, resumed, maxBytes)
+      await resumed.finish()
+      expect(await dump(survivor)).toEqual(await dump(origin))
+    }
+    expect([...places]).not.toContain('undefined')
+    release()
+  })
+
+  it('does not finish before the last chunk is durable', async () => {
+    const { snapshot, chunks } = await sender()
+    const level = await memory()
+    const loader = await load(level, snapshot)
+    await addAll(loader, chunks.slice(0, -1))
+    level.failWrite(1, 'EIO')
+    await loader.add(chunks.at(-1) as Chunk)
+    await expect(loader.finish()).rejects.toThrow(StateDiskError)
   })
 
   it('goes on at the beginning of a row that was sent in part', async () => {
@@ -243,7 +294,7 @@ describe('a receiver', () => {
         large += 1
       await transfer(snapshot, second, 500)
       await second.finish()
-      await loader.add(await snapshot.chunk(loader.after, 500))
+      await addAll(loader, [await snapshot.chunk(loader.after, 500)])
     }
     expect(large).toBeGreaterThan(1)
   })
@@ -255,7 +306,7 @@ describe('a receiver', () => {
     for (let seed = 1; seed <= 40; seed++) {
       const level = await memory({ syncs: false })
       const loader = await load(level, snapshot)
-      for (const chunk of chunks.slice(0, 4)) await loader.add(chunk)
+      await addAll(loader, chunks.slice(0, 4))
       const survivor = await level.powerLoss(seed)
       try {
         const second = await load(survivor, snapshot)
@@ -276,7 +327,7 @@ describe('a receiver', () => {
     const { snapshot, chunks } = await sender()
     const level = await memory()
     const loader = await load(level, snapshot)
-    for (const chunk of chunks) await loader.add(chunk)
+    await addAll(loader, chunks)
     for (let lost = 0; lost < chunks.length - 1; lost++) {
       const survivor = await level.without((index) => index !== lost)
       await expect(load(survivor, snapshot)).rejects.toThrow(`batch ${lost + 1} is missing`)
@@ -293,9 +344,14 @@ describe('a receiver', () => {
     for (let seed = 1; seed <= 12; seed++) {
       const level = await memory()
       const loader = await load(level, snapshot)
-      await loader.add(chunks[0] as Chunk)
+      await addAll(loader, chunks.slice(0, 1))
       level.failWrite(1, 'ENOSPC')
-      await expect(loader.add(chunks[1] as Chunk)).rejects.toThrow(StateDiskError)
+      await loader.add(chunks[1] as Chunk)
+      await expect(loader.flush()).rejects.toThrow(StateDiskError)
+      // Nothing more is written through a handle that has failed.
+      const { writes } = level
+      await expect(loader.add(chunks[2] as Chunk)).rejects.toThrow(StateDiskError)
+      expect(level.writes).toBe(writes)
       const survivor = await level.reopened(seed)
       const second = await load(survivor, snapshot)
       // The batch that failed may have come to the disk.
@@ -314,7 +370,7 @@ describe('a receiver', () => {
     await expect(load(strange, snapshot)).rejects.toThrow('there are rows')
     const half = await memory()
     const loader = await load(half, snapshot)
-    await loader.add(chunks[0] as Chunk)
+    await addAll(loader, chunks.slice(0, 1))
     await state.apply(log(21).slice(20))
     await expect(load(await half.restart(), await state.snapshot())).rejects.toThrow('something else')
   })
@@ -327,7 +383,7 @@ describe('a receiver', () => {
       const level = await memory()
       const loader = await load(level, one)
       while (!loader.complete) {
-        await loader.add(await one.chunk(loader.after, maxBytes))
+        await addAll(loader, [await one.chunk(loader.after, maxBytes)])
         await expect(workshop.open(await level.restart())).rejects.toThrow(StateDamagedError)
       }
       await loader.finish()
@@ -412,13 +468,68 @@ describe("damage on the sender's disk", () => {
   })
 })
 
+describe('the check of a snapshot', () => {
+  /** How many iterators were opened on it until now. */
+  function iterators(level: MemoryState): () => number {
+    const open = level.iterator.bind(level)
+    let opened = 0
+    Object.defineProperty(level, 'iterator', {
+      value: (...options: Parameters<typeof open>) => {
+        opened += 1
+        return open(...options)
+      },
+    })
+    return () => opened
+  }
+
+  /** A row that is gone, of a state that shows it nowhere else, and its snapshot. */
+  async function lacking(): Promise<StateSnapshot> {
+    const { level } = await sender()
+    const { state } = await workshop.open(await level.altered(recordKey(1, bytes('shared')), undefined))
+    return state.snapshot()
+  }
+
+  it('reads nothing again that was handed out in its order, however often and whatever else was', async () => {
+    const { level, snapshot, chunks } = await sender()
+    const again = await snapshot.chunk(decodeChunk(chunks[2] as Chunk).after, maxBytes)
+    expect(Buffer.compare(again.bytes, (chunks[2] as Chunk).bytes)).toBe(0)
+    const opened = iterators(level)
+    expect(await snapshot.verify()).toMatchObject({ index: 20, digest: snapshot.digest })
+    expect(opened()).toBe(0)
+  })
+
+  it('counts the same rows and bytes on the way as when it reads them, rows in pieces too', async () => {
+    const machine = await workshop.open(await memory())
+    await machine.run(set('a', '1'), set('b', 'x'.repeat(1000)), set('c', 'y'.repeat(1000)), set('d', '2'))
+    const [one, other] = [await machine.state.snapshot(), await machine.state.snapshot()]
+    expect((await chunksOf(one, 500)).length).toBeGreaterThan(5)
+    expect(await one.verify()).toEqual(await other.verify())
+  })
+
+  it('reads all rows where some were passed over', async () => {
+    const { level, state, chunks } = await sender()
+    const snapshot = await state.snapshot()
+    for (const chunk of chunks.slice(3)) await snapshot.chunk(decodeChunk(chunk).after, maxBytes)
+    const opened = iterators(level)
+    expect(await snapshot.verify()).toMatchObject({ index: 20 })
+    expect(opened()).toBe(1)
+  })
+
+  it('finds that a row is absent, whether the rows were handed out or not', async () => {
+    await expect((await lacking()).verify()).rejects.toThrow(StateDamagedError)
+    const handedOut = await lacking()
+    await chunksOf(handedOut)
+    await expect(handedOut.verify()).rejects.toThrow('rows are absent')
+  })
+})
+
 describe('on real LevelDB', () => {
   it('a receiver that was closed in the middle goes on, and its directory opens as the state', async () => {
     const { snapshot, chunks, level: origin } = await sender()
     const directory = await workshop.directory()
     const first = await openLevel(directory)
     const loader = await load(first, snapshot)
-    for (const chunk of chunks.slice(0, 3)) await loader.add(chunk)
+    await addAll(loader, chunks.slice(0, 3))
     await first.close()
     const second = await openLevel(directory)
     const resumed = await load(second, snapshot)
