@@ -238,8 +238,9 @@ function openMessage(type: number, bodyBytes: number): WireWriter {
 
 /** A node never sends what its peers would refuse: that would only end the stream over there. */
 function packMessage(type: number, shape: Type.TSchema, fields: unknown): Buffer {
-  assert(fits(shape, fields), 'a message has its shape before it is sent')
-  return Buffer.concat([Buffer.of(formatNumber, type), packr.pack(fields)])
+  const known = knownFields(shape, fields)
+  assert(known !== undefined, 'a message has its shape before it is sent')
+  return Buffer.concat([Buffer.of(formatNumber, type), packr.pack(known)])
 }
 
 function unpackMessage<S extends Type.TSchema>(bytes: Buffer, shape: S): Type.Static<S> {
@@ -250,11 +251,17 @@ function unpackMessage<S extends Type.TSchema>(bytes: Buffer, shape: S): Type.St
   } catch (error) {
     throw new WireError(`unreadable bytes: ${error instanceof Error ? error.message : String(error)}`)
   }
-  if (fits(shape, value)) return value
-  // A later version may have added fields. Cleaning takes a hundred times as long as checking.
-  const known: unknown = Clean(shape, value)
-  if (!fits(shape, known)) throw new WireError('fields that the message does not have')
+  const known = knownFields(shape, value)
+  if (known === undefined) throw new WireError('fields that the message does not have')
   return known
+}
+
+/** The value without fields that this version does not know; undefined when what it knows is not so. */
+function knownFields<S extends Type.TSchema>(shape: S, value: unknown): Type.Static<S> | undefined {
+  if (fits(shape, value)) return value
+  // A later version may have added fields. Cleaning takes a hundred times as long as checking, and changes what it is given.
+  const known: unknown = Clean(shape, structuredClone(value))
+  return fits(shape, known) ? known : undefined
 }
 
 const validators = new Map<Type.TSchema, Validator>()

@@ -432,6 +432,16 @@ describe('greetings, questions and answers', () => {
   })
 })
 
+test('what a later version has written of a founding is left out when it is told, and not in what is told from', () => {
+  const later = { ...founding, stores: [{ name: 'default', colour: 'red' }] }
+  const encoded = encodeQuestion({ type: 'found', founding: later })
+  expect(decodeQuestion(encoded)).toEqual({
+    type: 'found',
+    founding: { ...founding, stores: [{ name: 'default' }] },
+  })
+  expect(later.stores[0]).toHaveProperty('colour')
+})
+
 describe('MessagePack from outside', () => {
   const packr = new Packr({ useRecords: false })
   const hello = (fields: unknown) => decodeGreeting(Buffer.concat([Buffer.of(1, 64), packr.pack(fields)]))
