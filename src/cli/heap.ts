@@ -7,7 +7,7 @@
 // is set: it grows only while collections of new objects come in quick succession, and not beyond `mostBytes`.
 //
 // Of old objects a node has some 45 MB that stay. V8 would collect them whenever a third of that has come, the bytes of buffers
-// counted: on a busy follower every two seconds, each time for nearly nothing. Twice that is a tenth of all processor time.
+// counted: on a busy follower every two seconds, each time for nearly nothing: a tenth of all processor time.
 
 import { PerformanceObserver } from 'node:perf_hooks'
 import { getHeapSpaceStatistics, setFlagsFromString } from 'node:v8'

@@ -13,8 +13,9 @@ export type StateLevel = AbstractLevel<string | Buffer | Uint8Array, Uint8Array,
 
 /**
  * Each batch leaves its number in slot `number % slots`. LevelDB can lose a batch from the middle of its log and open
- * without a word; its number is then missing among those after it. The log of LevelDB, where that happens, is at most
- * twice its write buffer of 4 MiB, and a batch is never under 256 bytes.
+ * without a word; its number is then missing among those after it. That is noticed of the last 32,768. LevelDB's log, where it
+ * happens, may have more, if they are small: of those before it is the digest that tells, held against every row after a stop
+ * that was not clean.
  */
 const batchSlots = 32_768
 

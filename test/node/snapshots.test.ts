@@ -13,7 +13,18 @@ import { decodeChunk, encodeCursor, peekNext } from '../../src/store/state-chunk
 import type { StateMachine } from '../../src/store/state-machine.ts'
 import { recordKey } from '../../src/store/state-rows.ts'
 import type { MemoryState } from '../store/memory-state.ts'
-import { batch, bytes, dump, entry, founding, log, memory, set, Workshop } from '../store/state-fixtures.ts'
+import {
+  batch,
+  bytes,
+  dump,
+  entry,
+  founding,
+  iterators,
+  log,
+  memory,
+  set,
+  Workshop,
+} from '../store/state-fixtures.ts'
 
 let workshop: Workshop
 
@@ -162,23 +173,16 @@ describe('the sender', () => {
   it('reads the next chunk while one is on its way, and no further', async () => {
     const { sender, level } = await sending()
     await answered(sender)
-    const iterate = level.iterator.bind(level)
-    let reads = 0
-    Object.defineProperty(level, 'iterator', {
-      value: (...options: Parameters<typeof iterate>) => {
-        reads += 1
-        return iterate(...options)
-      },
-    })
+    const reads = iterators(level)
     const first = await sender.answer({ type: 'sendChunk', index: 20 })
     if (first.type !== 'chunk') throw new Error(`the answer was ${first.type}`)
     for (let n = 0; n < 20; n++) await new Promise(setImmediate)
-    expect(reads).toBe(2)
+    expect(reads()).toBe(2)
     const after = Buffer.from(peekNext(first) ?? []).toString('base64')
     const second = await sender.answer({ type: 'sendChunk', index: 20, after })
     if (second.type !== 'chunk') throw new Error(`the answer was ${second.type}`)
     expect(decodeChunk(second).after).toEqual(peekNext(first))
-    expect(reads).toBe(3)
+    expect(reads()).toBe(3)
     // Whoever lost the first gets it again.
     expect(await sender.answer({ type: 'sendChunk', index: 20 })).toEqual(first)
   })

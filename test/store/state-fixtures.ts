@@ -233,6 +233,19 @@ export async function dump(level: StateLevel): Promise<readonly string[]> {
   )
 }
 
+/** How many iterators were opened on it from now on. */
+export function iterators(level: StateLevel): () => number {
+  const open = level.iterator.bind(level)
+  let opened = 0
+  Object.defineProperty(level, 'iterator', {
+    value: (...options: Parameters<typeof open>) => {
+      opened += 1
+      return open(...options)
+    },
+  })
+  return () => opened
+}
+
 /** Entries 1 to `count`, each writing a key of its own, one they share, and deleting an older one. */
 export function log(count: number): readonly Entry[] {
   return Array.from({ length: count }, (_, n) => {

@@ -20,6 +20,7 @@ import {
   dump,
   entry,
   founding,
+  iterators,
   log,
   memory,
   rows,
@@ -469,19 +470,6 @@ describe("damage on the sender's disk", () => {
 })
 
 describe('the check of a snapshot', () => {
-  /** How many iterators were opened on it until now. */
-  function iterators(level: MemoryState): () => number {
-    const open = level.iterator.bind(level)
-    let opened = 0
-    Object.defineProperty(level, 'iterator', {
-      value: (...options: Parameters<typeof open>) => {
-        opened += 1
-        return open(...options)
-      },
-    })
-    return () => opened
-  }
-
   /** A row that is gone, of a state that shows it nowhere else, and its snapshot. */
   async function lacking(): Promise<StateSnapshot> {
     const { level } = await sender()
